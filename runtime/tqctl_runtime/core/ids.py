@@ -1,0 +1,55 @@
+"""Identifiers: a three-letter kind, an underscore and a ULID (48 bits of milliseconds, 80 random bits).
+
+A derived id keeps its parent's time and takes the rest from a hash, so the same parts always give the same id.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+ULID_LENGTH = 26
+TAIL_MINIMUM = 4
+#: Characters of an id's end that SQL keeps in an indexed column; longer tails are compared with the whole id.
+TAIL_LENGTH = 8
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_TASK_ID = re.compile(r"tsk_[0-9A-HJKMNP-TV-Z]{26}\Z")
+
+
+def _base32(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        digits.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(digits))
+
+
+def new_id(kind: str) -> str:
+    """A fresh id of *kind* (``tsk``, ``wrk``, ``bat`` …), sortable by the time it was made."""
+    milliseconds = time.time_ns() // 1_000_000
+    return f"{kind}_{_base32(milliseconds, 10)}{_base32(int.from_bytes(os.urandom(10), 'big'), 16)}"
+
+
+def derived_id(kind: str, parent: str, ordinal: int | str) -> str:
+    """The id that (*parent*, *ordinal*) always gives: a repeated submit of it is the same task.
+
+    *parent* is an id of any kind; its time stays in front so that derived ids sort beside it.
+    """
+    import hashlib
+
+    digest = hashlib.blake2b(f"{parent}\x00{ordinal}".encode(), digest_size=10).digest()
+    stamp = parent.partition("_")[2][:10]
+    return f"{kind}_{stamp}{_base32(int.from_bytes(digest, 'big'), 16)}"
+
+
+def is_task_id(text: str) -> bool:
+    """Whether *text* is a whole task id."""
+    return _TASK_ID.match(text) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether *text* may name a queue, handler, namespace, context, worker or tenant: 1 to 100 of ``A-Za-z0-9._-``."""
+    return _NAME.match(text) is not None

@@ -1,0 +1,81 @@
+"""JSON at the edges, msgpack inside; nothing that could run code is ever read.
+
+Payloads and results are JSON bytes (ASCII, no spaces) so that any Python string survives, NUL and lone surrogates
+included, on every store. Envelopes, frames and journal rows are msgpack arrays around them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgpack
+
+from tqctl_runtime.core.errors import PayloadError
+
+#: Largest payload, result or batch line unless a setting says otherwise, in bytes.
+DEFAULT_LIMIT = 1_048_576
+
+
+def dump_json(value: object, *, what: str = "payload", limit: int = DEFAULT_LIMIT) -> bytes:
+    """*value* as compact ASCII JSON.
+
+    Raises:
+        PayloadError: it is not made of JSON types, holds NaN or Infinity, is nested too deep or larger than *limit*
+            bytes.
+    """
+    try:
+        data = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise PayloadError(f"the {what} cannot be written as JSON: {error}") from None
+    except RecursionError:
+        raise PayloadError(f"the {what} is nested too deep") from None
+    if len(data) > limit:
+        raise PayloadError(
+            f"the {what} has {len(data):,} bytes, the limit is {limit:,}",
+            hint="store large data elsewhere and pass its address, or raise the setting",
+        )
+    return data
+
+
+def load_json(data: bytes | str, *, what: str = "payload", limit: int = DEFAULT_LIMIT) -> Any:
+    """The value of strict JSON text: one document, no NaN or Infinity, no repeated keys.
+
+    Raises:
+        PayloadError: it is not that, or larger than *limit* bytes.
+    """
+    size = len(data)
+    if size > limit:
+        raise PayloadError(f"the {what} has {size:,} bytes, the limit is {limit:,}")
+    try:
+        return json.loads(data, parse_constant=_no_constants, object_pairs_hook=_no_repeats)
+    except RecursionError:
+        raise PayloadError(f"the {what} is nested too deep") from None
+    except ValueError as error:
+        raise PayloadError(f"the {what} is not JSON: {error}") from None
+
+
+def _no_constants(name: str) -> Any:
+    raise ValueError(f"{name} is not allowed")
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return result
+
+
+def pack(value: object) -> bytes:
+    """*value* as msgpack."""
+    return msgpack.packb(value)
+
+
+def unpack(data: bytes) -> Any:
+    """The value of msgpack *data* that Python wrote: text is ``str``, blobs are ``bytes``."""
+    return msgpack.unpackb(data, strict_map_key=False)
+
+
+def unpack_raw(data: bytes) -> Any:
+    """The value of msgpack *data* that Lua wrote: every string is ``bytes``, since Lua does not tell text from blobs."""
+    return msgpack.unpackb(data, raw=True, strict_map_key=False)
