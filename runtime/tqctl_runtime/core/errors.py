@@ -172,7 +172,7 @@ class StoresDiffer(TqctlError):
     code = "stores_differ"
 
 
-class Retry(Exception):  # noqa: N818  a signal a handler raises, not an error
+class Retry(Exception):  # a signal a handler raises, not an error
     """Raised by a handler to be run again, after *after* seconds if given; counts as a failure."""
 
     def __init__(self, reason: str = "asked to be retried", *, after: float | None = None) -> None:
@@ -180,7 +180,7 @@ class Retry(Exception):  # noqa: N818  a signal a handler raises, not an error
         self.after = after
 
 
-class Cancel(Exception):  # noqa: N818  a signal a handler raises, not an error
+class Cancel(Exception):  # a signal a handler raises, not an error
     """Raised by a handler to end its own task as cancelled."""
 
 

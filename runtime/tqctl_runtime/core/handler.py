@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from tqctl_runtime.core.errors import ConfigError, PayloadError, UnknownHandler
 from tqctl_runtime.core.ids import is_name
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF, DEFAULT_MAX_RETRIES, Backoff
-from tqctl_runtime.core.submission import DEFAULT_PRIORITY, DEFAULT_QUEUE, parse_priority
+from tqctl_runtime.core.submission import DEFAULT_PRIORITY, DEFAULT_QUEUE
 
 _SIMPLE = {int: "int", float: "float", bool: "bool", str: "str"}
 
@@ -136,7 +136,7 @@ def describe(function: Callable[..., Any]) -> tuple[tuple[Parameter, ...], bool]
     """
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # annotations of users may name anything; the row then says "json"
+    except Exception:  # noqa: BLE001  annotations of users may name anything; the row then says "json"
         hints = {}
     parameters: list[Parameter] = []
     takes_any = False

@@ -68,7 +68,8 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def pack(value: object) -> bytes:
     """*value* as msgpack."""
-    return msgpack.packb(value)
+    packed: bytes = msgpack.packb(value)
+    return packed
 
 
 def unpack(data: bytes) -> Any:
@@ -77,5 +78,5 @@ def unpack(data: bytes) -> Any:
 
 
 def unpack_raw(data: bytes) -> Any:
-    """The value of msgpack *data* that Lua wrote: every string is ``bytes``, since Lua does not tell text from blobs."""
+    """The value of msgpack *data* that Lua wrote: every string is ``bytes``; Lua does not tell text from blobs."""
     return msgpack.unpackb(data, raw=True, strict_map_key=False)

@@ -25,11 +25,13 @@ class Settings:
 
     context: str = setting("default", "named set of settings", kind="name")
     namespace: str = setting("default", "separates installations on one Redis", kind="name")
-    home: Path = setting(Path("."), "folder of everything a context owns", kind="path")
+    home: Path = setting(Path(), "folder of everything a context owns", kind="path")
     redis_url: str | None = setting(None, "Redis or Valkey; none: a private Valkey", kind="url", secret=True)
     database_url: str | None = setting(None, "PostgreSQL or SQLite; none: SQLite in home", kind="url", secret=True)
     app: tuple[str, ...] = setting((), "modules or files with handlers", kind="list")
-    queues: tuple[str, ...] = setting((), "queues a worker serves; none: default and those of its handlers", kind="list")
+    queues: tuple[str, ...] = setting(
+        (), "queues a worker serves; none: default and those of its handlers", kind="list"
+    )
     concurrency: int = setting(5, "tasks a worker runs at once, 1 to 1000", kind="int")
     processes: int = setting(0, "executor processes of a worker at most; 0: as many as concurrency", kind="int")
     workers: int = setting(1, "workers started by up", kind="int")
@@ -45,7 +47,9 @@ class Settings:
     dead_letter_retention: int = setting(30 * 86_400_000, "how long dead letters are kept", kind="duration")
     task_retention: int = setting(0, "how long finished tasks stay in the record; 0: for ever", kind="duration")
     busy_rows: int = setting(1_000_000, "journal rows not yet recorded at which submits answer busy", kind="int")
-    busy_bytes: int = setting(512 * 1_048_576, "journal bytes not yet recorded at which submits answer busy", kind="size")
+    busy_bytes: int = setting(
+        512 * 1_048_576, "journal bytes not yet recorded at which submits answer busy", kind="size"
+    )
     stop_rows: int = setting(2_000_000, "journal rows not yet recorded at which claims stop", kind="int")
     stop_bytes: int = setting(1024 * 1_048_576, "journal bytes not yet recorded at which claims stop", kind="size")
     log_format: str = setting("text", "log lines of processes: text or json", kind="text")
