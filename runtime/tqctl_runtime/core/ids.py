@@ -27,10 +27,23 @@ def _base32(number: int, length: int) -> str:
     return "".join(reversed(digits))
 
 
+_last = (0, 0)
+
+
 def new_id(kind: str) -> str:
-    """A fresh id of *kind* (``tsk``, ``wrk``, ``bat`` …), sortable by the time it was made."""
+    """A fresh id of *kind* (``tsk``, ``wrk``, ``bat`` …), sortable by the time it was made.
+
+    Ids of one process in one millisecond count up from a random start, so that equals in rank keep their order.
+    """
+    global _last
     milliseconds = time.time_ns() // 1_000_000
-    return f"{kind}_{_base32(milliseconds, 10)}{_base32(int.from_bytes(os.urandom(10), 'big'), 16)}"
+    last_ms, last_random = _last
+    if milliseconds <= last_ms:
+        milliseconds, random = last_ms, last_random + 1
+    else:
+        random = int.from_bytes(os.urandom(10), "big") >> 1
+    _last = (milliseconds, random)
+    return f"{kind}_{_base32(milliseconds, 10)}{_base32(random, 16)}"
 
 
 def derived_id(kind: str, parent: str, ordinal: int | str) -> str:

@@ -80,3 +80,22 @@ def unpack(data: bytes) -> Any:
 def unpack_raw(data: bytes) -> Any:
     """The value of msgpack *data* that Lua wrote: every string is ``bytes``; Lua does not tell text from blobs."""
     return msgpack.unpackb(data, raw=True, strict_map_key=False)
+
+
+def pack_for_lua(value: object) -> bytes:
+    """*value* as the msgpack dialect that Lua reads: text and blobs are both raw strings."""
+    return msgpack.packb(value, use_bin_type=False)
+
+
+def unpack_stream(data: bytes) -> list[Any]:
+    """All values that stand one behind the other in *data*, as Lua wrote them (every string is ``bytes``).
+
+    Raises:
+        ValueError: the data is not msgpack, or ends inside a value.
+    """
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=len(data) or 1)
+    unpacker.feed(data)
+    values = list(unpacker)
+    if unpacker.tell() != len(data):
+        raise ValueError("the data ends inside a value")
+    return values

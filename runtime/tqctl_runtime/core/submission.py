@@ -12,7 +12,7 @@ from typing import Any
 
 from tqctl_runtime.core.errors import PayloadError, UsageError
 from tqctl_runtime.core.ids import is_name, is_task_id, new_id
-from tqctl_runtime.core.serializer import DEFAULT_LIMIT, dump_json, pack, unpack
+from tqctl_runtime.core.serializer import DEFAULT_LIMIT, dump_json, pack, pack_for_lua, unpack
 
 ENVELOPE_LAYOUT = 1
 DEFAULT_QUEUE = "default"
@@ -79,7 +79,7 @@ class Submission:
             idempotency = self.idempotency_key
         if self.unique_ms:
             unique = fingerprint
-        return pack(
+        return pack_for_lua(
             [
                 self.id,
                 self.queue,

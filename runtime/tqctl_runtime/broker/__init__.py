@@ -1,0 +1,1 @@
+"""The live half: everything that is decided atomically inside Redis or Valkey."""

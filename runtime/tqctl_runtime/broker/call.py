@@ -1,0 +1,91 @@
+"""A Call: one question to the broker as pure data, which the blocking and the asyncio client carry alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.scripts import Script, load
+from tqctl_runtime.core.errors import BrokerUnavailable, Busy, LeaseLost, StoresDiffer, TqctlError
+
+R = TypeVar("R")
+Word = bytes | str | int
+#: Seconds a call may take before the link counts as broken.
+CALL_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """A command or a script with its arguments, and the function that reads its reply."""
+
+    name: str
+    args: Sequence[Word]
+    decode: Callable[[Any], R]
+    script: Script | None = None
+    meta: str = ""
+    timeout: float = CALL_TIMEOUT
+
+    def words(self) -> list[Word]:
+        """The command to send; a script goes by its hash."""
+        if self.script is None:
+            return list(self.args)
+        return ["EVALSHA", self.script.sha, 1, self.meta, *self.args]
+
+    def eval_words(self) -> list[Word]:
+        """The command to send after ``NOSCRIPT``: the script whole."""
+        if self.script is None:
+            raise ValueError(f"{self.name} is not a script")
+        return ["EVAL", self.script.source, 1, self.meta, *self.args]
+
+
+def script_call(
+    keys: Keys, name: str, decode: Callable[[Any], R], *args: Word, now: int = 0, timeout: float = CALL_TIMEOUT
+) -> Call[R]:
+    """A call of operation *name*. *now* (ms) stands in for the server's clock in tests."""
+    return Call(name, (now, *args), decode, load(name), keys.meta, timeout)
+
+
+def text(value: bytes | str | None) -> str:
+    """A reply string as text; None is empty."""
+    if value is None:
+        return ""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def pairs(flat: Sequence[Any]) -> dict[str, bytes]:
+    """A flat field-value reply as a dictionary."""
+    return {text(flat[index]): flat[index + 1] for index in range(0, len(flat), 2)}
+
+
+def translate_error(message: str) -> TqctlError:
+    """The error that an error reply means."""
+    word, _, rest = message.partition(" ")
+    if word == "ERR" and rest.partition(" ")[0].isupper() and rest.partition(" ")[0] in _CODES:
+        word, _, rest = rest.partition(" ")
+    if word == "BUSY":
+        delay, _, why = rest.partition(" ")
+        if delay.isdigit():
+            return Busy(f"try again: {why}", retry_after=int(delay) / 1000, hint="tqctl status; tqctl doctor")
+    if word == "OOM":
+        return Busy("the broker's memory is full", retry_after=5.0, hint="tqctl doctor")
+    if word == "NOEPOCH":
+        return BrokerUnavailable(
+            "the namespace is not open: no coordinator has started on it yet, or it lost its data",
+            hint="tqctl up --detach, or: tqctl coordinator start",
+        )
+    if word == "LAYOUT":
+        return StoresDiffer(f"another version works here: {rest}", hint="tqctl doctor")
+    if word in ("NOTLEADER", "OLDREQUEST"):
+        return LeaseLost(rest)
+    if word in ("LOADING", "MASTERDOWN", "READONLY", "TRYAGAIN", "CLUSTERDOWN"):
+        return BrokerUnavailable(f"the broker is not ready: {message}")
+    if word in ("NOAUTH", "WRONGPASS", "NOPERM"):
+        return BrokerUnavailable(f"the broker refused us: {message}", hint="check user and password in TQCTL_REDIS_URL")
+    if word == "MISCONF":
+        return BrokerUnavailable("the broker cannot write its disk", hint="tqctl doctor")
+    return TqctlError(f"the broker answered: {message}")
+
+
+_CODES = frozenset({"BUSY", "OOM", "NOEPOCH", "LAYOUT", "NOTLEADER", "OLDREQUEST"})

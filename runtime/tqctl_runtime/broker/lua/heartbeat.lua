@@ -1,0 +1,50 @@
+#!lua flags=allow-oom
+-- Renews a worker's lease and compares what it says it holds with what it owns.
+-- A task it owns but did not list for a beat is released; what it lists but does not own is lost to it.
+-- KEYS meta
+-- ARGV now, worker, lease (ms), live figures (JSON), held: msgpack [[id, token]...]
+-- Returns {now, is_known (0: the lease was reaped, register under a new id), lost ids, cancelled {id, reason ...}}
+-- Invariants: INV-2 INV-5
+--- include gate
+--- include line
+--- include journal
+--- include ready
+--- include final
+--- include outcome
+--- include attempt
+local worker, lease = ARGV[2], tonumber(ARGV[3])
+local lost, cancelled, listed = {}, {}, {}
+local held = cmsgpack.unpack(ARGV[5])
+if not redis.call('ZSCORE', k_leases, worker) then
+  for _, item in ipairs(held) do lost[#lost + 1] = item[1] end
+  return {now, 0, lost, cancelled}
+end
+redis.call('ZADD', k_leases, now + lease, worker)
+redis.call('HSET', k_wlive, worker, ARGV[4])
+redis.call('PEXPIRE', k_slot(worker), 3600000)
+for _, item in ipairs(held) do
+  local id = item[1]
+  local line = read_line(id)
+  listed[id] = true
+  if not line or line[TOKEN] ~= item[2] or line[HELD] == 0 then
+    lost[#lost + 1] = id
+  elseif line[CANCEL] == 1 then
+    cancelled[#cancelled + 1] = id
+    cancelled[#cancelled + 1] = redis.call('HGET', k_cancel, id) or ''
+  end
+end
+local owned = redis.call('HGETALL', k_own(worker))
+for index = 1, #owned, 2 do
+  local id = owned[index]
+  if not listed[id] and tonumber(owned[index + 1]) < now - lease / 3 then
+    local line = read_line(id)
+    redis.call('HDEL', k_own(worker), id)
+    if line and line[HELD] == 1 then
+      end_attempt(worker, {id, '', O_RELEASED, -1, 0, false, false, 'owned but not held', ''}, line)
+      write_line(id, line)
+    end
+  end
+end
+flush_lines()
+flush_journal()
+return {now, 1, lost, cancelled}

@@ -1,0 +1,69 @@
+-- Taking tasks out of the ready sets under one token.
+local function still_owned(ids, token)
+  local reply = {}
+  for _, id in ipairs(ids) do
+    local line = read_line(id)
+    if line and line[TOKEN] == token and line[HELD] == 1 and line[STATE] == S_QUEUED then
+      for _, value in ipairs({id, redis.call('HGET', k_env, id), line[FAILURES], line[DEATHS], line[ATTEMPTS],
+        line[QUEUE], line[PRIORITY], line[CREATED], line[SUSPECT], line[CANCEL]}) do
+        reply[#reply + 1] = value
+      end
+    end
+  end
+  return reply
+end
+
+local function expire(id, line)
+  line[V] = line[V] + 1
+  finalise(id, line, S_EXPIRED)
+  journal('T', now, id, line[V], S_EXPIRED, 0, 'not started in time', '')
+  write_line(id, line)
+end
+
+local function take(worker, token, key, count, reply)
+  local popped = redis.call('ZPOPMIN', key, count)
+  if #popped == 0 then return 0 end
+  local ids, owned = {}, {}
+  for index = 1, #popped, 2 do ids[#ids + 1] = popped[index] end
+  local raws = redis.call('HMGET', k_st, unpack(ids))
+  local envelopes = redis.call('HMGET', k_env, unpack(ids))
+  for index, id in ipairs(ids) do
+    local line = decode_line(raws[index])
+    if line and line[STATE] == S_QUEUED and line[HELD] == 0 then
+      if line[EXPIRES] > 0 and line[EXPIRES] <= now and line[ATTEMPTS] == 0 then
+        expire(id, line)
+      else
+        line[HELD], line[TOKEN], line[STARTED] = 1, token, 0
+        write_line(id, line)
+        owned[#owned + 1], owned[#owned + 2] = id, now
+        for _, value in ipairs({id, envelopes[index], line[FAILURES], line[DEATHS], line[ATTEMPTS], line[QUEUE],
+          line[PRIORITY], line[CREATED], line[SUSPECT], line[CANCEL]}) do
+          reply[#reply + 1] = value
+        end
+      end
+    end
+  end
+  flush_lines()
+  if #owned > 0 then redis.call('HSET', k_own(worker), unpack(owned)) end
+  return #owned / 2
+end
+
+local function is_paused(queue)
+  local till = redis.call('HGET', k_pause, queue)
+  return till and (till == '0' or tonumber(till) > now)
+end
+
+local function claim(worker, token, places, wants_suspect, first)
+  local reply, left = {}, math.min(places, 1000)
+  for at = first, #ARGV do
+    local queue = ARGV[at]
+    if left > 0 and not is_paused(queue) then
+      if wants_suspect and take(worker, token, k_suspects(queue), 1, reply) > 0 then
+        left, wants_suspect = left - 1, false
+      end
+      if left > 0 then left = left - take(worker, token, k_ready(queue), left, reply) end
+      if left <= 0 and redis.call('ZCARD', k_ready(queue)) > 0 then ring(queue) end
+    end
+  end
+  return reply
+end

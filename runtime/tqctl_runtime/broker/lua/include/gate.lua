@@ -1,0 +1,14 @@
+-- The gate: every operation starts here. Sets now (ms), epoch, meta; refuses a namespace that is not open.
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local meta = redis.call('HMGET', k_meta, 'epoch', 'layout', 'seq', 'rows', 'bytes', 'fence')
+if not meta[1] then
+  return redis.error_reply('NOEPOCH the namespace is not open')
+end
+if tonumber(meta[2]) ~= LINE_LAYOUT then
+  return redis.error_reply('LAYOUT the namespace has line layout ' .. meta[2] .. ', not ' .. LINE_LAYOUT)
+end
+local epoch = meta[1]

@@ -1,0 +1,21 @@
+#!lua flags=allow-oom
+-- Progress and live log lines of running attempts; kept only while the token owns the task.
+-- KEYS meta
+-- ARGV now, notes: msgpack [[id, token, progress JSON or '', log bytes or '']...]
+-- Returns {now}
+-- Invariants: INV-2 INV-5
+--- include gate
+--- include line
+local LOG_MS, LOG_LENGTH = 60000, 1000
+for _, item in ipairs(cmsgpack.unpack(ARGV[2])) do
+  local id = item[1]
+  local line = read_line(id)
+  if line and line[TOKEN] == item[2] and line[HELD] == 1 then
+    if item[3] ~= '' then redis.call('HSET', k_prog, id, item[3]) end
+    if item[4] ~= '' then
+      redis.call('XADD', k_log(id), 'MAXLEN', '~', LOG_LENGTH, '*', 'a', line[ATTEMPTS], 'd', item[4])
+    end
+  end
+  if item[4] ~= '' then redis.call('PEXPIRE', k_log(id), LOG_MS) end
+end
+return {now}

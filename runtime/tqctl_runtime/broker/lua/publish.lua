@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- The recorder tells what is committed, and trims the journal to a minute behind it.
+-- KEYS meta
+-- ARGV now, role, term, recorded epoch, recorded seq, stream id, rows, bytes, keep (ms)
+-- Returns {now, journal's seq, entries left}
+-- Invariants: INV-4
+--- include gate
+--- include leader
+redis.call('HSET', k_wm, 'epoch', ARGV[4], 'seq', ARGV[5], 'sid', ARGV[6], 'rows', ARGV[7], 'bytes', ARGV[8], 'at', now)
+local stamp = tonumber(string.match(ARGV[6], '^(%d+)%-'))
+if stamp then
+  redis.call('XTRIM', k_journal, 'MINID', string.format('%.0f-0', math.max(stamp - tonumber(ARGV[9]), 0)))
+end
+redis.call('PUBLISH', PREFIX .. 'wm', ARGV[4] .. ' ' .. ARGV[5])
+return {now, tonumber(meta[3] or '0'), redis.call('XLEN', k_journal)}

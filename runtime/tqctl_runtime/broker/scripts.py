@@ -1,0 +1,77 @@
+"""Assembles the Lua operations: includes, generated constants and key builders, one SHA-1 each.
+
+A file in ``lua/`` is one operation; ``--- include NAME`` lines pull in ``lua/include/NAME.lua``, each once, depth
+first. Scripts are called by content hash, so two releases never share one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tqctl_runtime.broker.keys import lua_builders
+from tqctl_runtime.core.retry import MAX_DEATHS
+from tqctl_runtime.core.states import OUTCOME_CODES, STATE_CODES
+
+_ROOT = Path(__file__).parent / "lua"
+_INCLUDE = re.compile(r"^--- include (\w+)$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
+
+#: The layout of lines in ``st``; a script refuses another one.
+LINE_LAYOUT = 1
+#: Priority moves a task this many milliseconds forward: 17 years, so it is strict, and scores stay exact doubles.
+PRIORITY_BAND = 2**39
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One assembled operation."""
+
+    name: str
+    source: str
+    sha: str
+
+
+def operation_names() -> list[str]:
+    """All operations by name."""
+    return sorted(path.stem for path in _ROOT.glob("*.lua"))
+
+
+@cache
+def load(name: str) -> Script:
+    """The assembled operation *name*."""
+    try:
+        from _sha1 import sha1  # hashlib would load OpenSSL, which costs a shell submit two milliseconds
+    except ImportError:
+        from hashlib import sha1
+    text = (_ROOT / f"{name}.lua").read_text(encoding="utf-8")
+    shebang, _, body = text.partition("\n")
+    body = _COMMENT.sub("", _expand(body, name, set(), ()))
+    source = "\n".join([shebang, lua_builders(body), _constants(body), body])
+    return Script(name, source, sha1(source.encode()).hexdigest())
+
+
+def _expand(text: str, place: str, seen: set[str], path: tuple[str, ...]) -> str:
+    def pull(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in path:
+            raise ValueError(f"{place}: include cycle {' -> '.join((*path, name))}")
+        if name in seen:
+            return ""
+        seen.add(name)
+        included = (_ROOT / "include" / f"{name}.lua").read_text(encoding="utf-8")
+        return _expand(included, place, seen, (*path, name))
+
+    return _INCLUDE.sub(pull, text)
+
+
+def _constants(body: str) -> str:
+    numbers = {f"S_{state.upper()}": code for state, code in STATE_CODES.items()}
+    numbers |= {f"O_{outcome.upper()}": code for outcome, code in OUTCOME_CODES.items()}
+    numbers |= {"LINE_LAYOUT": LINE_LAYOUT, "PRIORITY_BAND": PRIORITY_BAND, "MAX_DEATHS": MAX_DEATHS}
+    used = {name: value for name, value in numbers.items() if re.search(rf"\b{name}\b", body)}
+    if not used:
+        return ""
+    return f"local {', '.join(used)} = {', '.join(map(str, used.values()))}"

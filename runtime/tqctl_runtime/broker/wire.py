@@ -1,0 +1,343 @@
+"""The blocking client: a socket and a reply parser, nothing that costs a shell command its start.
+
+Imports stay cheap: no ``ssl``, no ``asyncio``, no redis-py. One request is in flight at a time; a request that did not
+end with its whole reply closes the connection, so no later caller can read what is left of it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import hiredis
+
+from tqctl_runtime.broker.calls import translate_error
+from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, ConfigError, TqctlError
+
+if TYPE_CHECKING:
+    from tqctl_runtime.broker.address import BrokerAddress
+    from tqctl_runtime.broker.calls import Call
+
+R = TypeVar("R")
+
+CONNECT_TIMEOUT = 5.0
+#: How long :meth:`Wire.call_idempotent` goes on after a connection that worked was lost, in seconds.
+PATIENCE = 10.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_READ_SIZE = 65_536
+_NOTHING = object()
+_START_HINT = "is it running? for the private server: tqctl up --detach"
+
+
+def lost(address: BrokerAddress, what: object) -> BrokerUnavailable:
+    """The error for a connection that could not be made or broke."""
+    return BrokerUnavailable(f"Redis at {address.display}: {what}", hint=_START_HINT)
+
+
+def too_late(address: BrokerAddress, seconds: float) -> BrokerTimeout:
+    """The error for a reply that did not come within *seconds*; what was asked may still happen."""
+    return BrokerTimeout(
+        f"Redis at {address.display} did not answer within {seconds:g} s",
+        hint="it may be overloaded or unreachable: tqctl doctor",
+    )
+
+
+def refused(address: BrokerAddress, text: str) -> TqctlError:
+    """The error for an error reply to the handshake."""
+    if text.startswith(("WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR Client sent AUTH", "ERR DB index")):
+        return ConfigError(
+            f"Redis at {address.display} refused us: {text}",
+            hint="check user, password and database in TQCTL_REDIS_URL",
+        )
+    return translate_error(text)
+
+
+class _Connection:
+    """A connected socket with its parser. *deadline* arguments are instants of ``time.monotonic``."""
+
+    def __init__(self, address: BrokerAddress, deadline: float) -> None:
+        self._address = address
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._socket = _open(address, deadline)
+        try:
+            self._greet(deadline)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _greet(self, deadline: float) -> None:
+        commands: list[tuple[Any, ...]] = []
+        if self._address.password:
+            user = (self._address.username,) if self._address.username else ()
+            commands.append(("AUTH", *user, self._address.password))
+        if self._address.db:
+            commands.append(("SELECT", self._address.db))
+        for command in commands:
+            self.send([command], deadline)
+            reply = self.read(deadline)
+            if isinstance(reply, hiredis.ReplyError):
+                raise refused(self._address, str(reply))
+
+    def send(self, commands: Sequence[Sequence[Any]], deadline: float) -> None:
+        data = b"".join([hiredis.pack_command(tuple(command)) for command in commands])
+        self._socket.settimeout(_left(deadline))
+        self._socket.sendall(data)
+
+    def read(self, deadline: float) -> Any:
+        reply = self._reader.gets()
+        while reply is _NOTHING:
+            self._socket.settimeout(_left(deadline))
+            data = self._socket.recv(_READ_SIZE)
+            if not data:
+                raise ConnectionError("it closed the connection")
+            self._reader.feed(data)
+            reply = self._reader.gets()
+        return reply
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _left(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def _open(address: BrokerAddress, deadline: float) -> socket.socket:
+    if address.path:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(_left(deadline))
+            sock.connect(address.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection((address.host, address.port), timeout=_left(deadline))
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return _encrypt(sock, address) if address.tls else sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _encrypt(sock: socket.socket, address: BrokerAddress) -> socket.socket:
+    import ssl  # only here: it costs a start 15 ms
+
+    try:
+        context = ssl.create_default_context(cafile=address.ca_file or None)
+        if address.cert_file:
+            context.load_cert_chain(address.cert_file, address.key_file or None)
+    except OSError as error:
+        raise ConfigError(f"the TLS files of the Redis URL cannot be used: {error}") from None
+    return context.wrap_socket(sock, server_hostname=address.host)
+
+
+class Wire:
+    """A blocking connection to one broker, made at the first call. Threads may share it; they take turns."""
+
+    def __init__(self, address: BrokerAddress, *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+        self.address = address
+        self._connect_timeout = connect_timeout
+        self._connection: _Connection | None = None
+        self._was_connected = False
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def call(self, call: Call[R]) -> R:
+        """The decoded reply of *call*, sent once.
+
+        Raises:
+            BrokerTimeout: no reply within ``call.timeout``; the call may have been carried out.
+            BrokerUnavailable: no connection, or it broke; the call may have been carried out.
+            TqctlError: what the error reply means.
+        """
+        self._after_fork()
+        with self._lock:
+            reply = self._round([call.words()], call.timeout)[0]
+            if _is_unknown_script(reply):
+                reply = self._round([call.eval_words()], call.timeout)[0]
+        if isinstance(reply, hiredis.ReplyError):
+            raise translate_error(str(reply))
+        return call.decode(reply)
+
+    def call_idempotent(self, call: Call[R], *, patience: float = PATIENCE) -> R:
+        """Like :meth:`call`, sent again on a new connection when it was lost, for *patience* seconds.
+
+        Only for calls that the broker recognises when they come twice. A server that was not there at the first
+        connect is told at once.
+        """
+        give_up = time.monotonic() + patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self.call(call)
+            except BrokerUnavailable as error:
+                # A loop of its own: tenacity costs a shell command's start more than the call itself.
+                absent = not self._was_connected and not isinstance(error, BrokerTimeout)
+                if absent or time.monotonic() + pause > give_up:
+                    raise
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def call_many(self, calls: Sequence[Call[R]]) -> list[R | TqctlError]:
+        """Send *calls* in one go; for each its reply or the error it met, in their order.
+
+        Calls whose script the server did not know are sent again after the others: the calls must not depend on
+        each other's order.
+
+        Raises:
+            BrokerUnavailable: the connection failed; any of the calls may have been carried out.
+        """
+        if not calls:
+            return []
+        self._after_fork()
+        timeout = max(call.timeout for call in calls)
+        with self._lock:
+            replies = self._round([call.words() for call in calls], timeout)
+            unknown = [index for index, reply in enumerate(replies) if _is_unknown_script(reply)]
+            if unknown:
+                again = self._round([calls[index].eval_words() for index in unknown], timeout)
+                for index, reply in zip(unknown, again, strict=True):
+                    replies[index] = reply
+        return [_outcome(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def command(self, *words: str | bytes | int, timeout: float = CONNECT_TIMEOUT) -> Any:
+        """The raw reply of a plain command such as ``PING`` or ``INFO``; errors as :meth:`call` raises them."""
+        self._after_fork()
+        with self._lock:
+            reply = self._round([words], timeout)[0]
+        if isinstance(reply, hiredis.ReplyError):
+            raise translate_error(str(reply))
+        return reply
+
+    def subscribe(self, *channels: str) -> Subscription:
+        """Listen to *channels* on a connection of its own; it returns once the server confirmed.
+
+        Raises:
+            BrokerUnavailable: no connection.
+        """
+        return Subscription(self.address, channels, self._connect_timeout)
+
+    def close(self) -> None:
+        """Close the connection; the next call makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _round(self, commands: Sequence[Sequence[Any]], timeout: float) -> list[Any]:
+        try:
+            connection = self._connection or self._connect()
+            deadline = time.monotonic() + timeout
+            connection.send(commands, deadline)
+            return [connection.read(deadline) for _ in commands]
+        except TimeoutError:
+            self.close()
+            raise too_late(self.address, timeout) from None
+        except (OSError, hiredis.HiredisError) as error:
+            self.close()
+            raise lost(self.address, getattr(error, "strerror", None) or error) from None
+        except BaseException:
+            # Ctrl-C between request and reply: what is left of the reply must not answer the next request.
+            self.close()
+            raise
+
+    def _connect(self) -> _Connection:
+        try:
+            connection = _Connection(self.address, time.monotonic() + self._connect_timeout)
+        except TimeoutError:
+            raise lost(self.address, f"no connection within {self._connect_timeout:g} s") from None
+        self._connection = connection
+        self._was_connected = True
+        return connection
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            # The parent still uses the socket, and its lock may be held by a thread that is not here.
+            self._pid = os.getpid()
+            self._lock = threading.RLock()
+            self.close()
+
+
+class Subscription:
+    """A connection that listens. Use as a context manager; not shared between threads."""
+
+    def __init__(self, address: BrokerAddress, channels: Sequence[str], connect_timeout: float) -> None:
+        self._address = address
+        deadline = time.monotonic() + connect_timeout
+        try:
+            self._connection = _Connection(address, deadline)
+        except OSError as error:
+            raise lost(address, getattr(error, "strerror", None) or error) from None
+        try:
+            self._connection.send([("SUBSCRIBE", *channels)], deadline)
+            for _ in channels:
+                reply = self._connection.read(deadline)
+                if isinstance(reply, hiredis.ReplyError):
+                    raise translate_error(str(reply))
+        except OSError as error:
+            self._connection.close()
+            raise lost(address, getattr(error, "strerror", None) or error) from None
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def wait(self, timeout: float) -> tuple[str, bytes] | None:
+        """The next (channel, message); None when *timeout* seconds passed without one.
+
+        Raises:
+            BrokerUnavailable: the connection broke; messages may have been missed.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            while True:
+                kind, channel, message = self._connection.read(deadline)
+                if kind == b"message":
+                    return channel.decode(), message
+        except TimeoutError:
+            return None
+        except (OSError, hiredis.HiredisError) as error:
+            self._connection.close()
+            raise lost(self._address, getattr(error, "strerror", None) or error) from None
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._connection.close()
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_unknown_script(reply: Any) -> bool:
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
+
+
+def _outcome(call: Call[R], reply: Any) -> R | TqctlError:
+    if isinstance(reply, hiredis.ReplyError):
+        return translate_error(str(reply))
+    try:
+        return call.decode(reply)
+    except TqctlError as error:
+        return error
