@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 6379
 #: Longest path of a Unix socket on Linux, without the closing NUL.
 SOCKET_PATH_MAXIMUM = 107
-_SCHEMES = ("redis", "rediss", "unix")
-_TLS_OPTIONS = {"ssl_ca_certs": "ca_file", "ssl_certfile": "cert_file", "ssl_keyfile": "key_file"}
+_SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "unix": False}
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _HINT = "write it like redis://user:password@host:6379/0, rediss://host/0 or unix:///path/to.sock?db=0"
 
 
@@ -50,7 +50,7 @@ class BrokerAddress:
 
     @classmethod
     def parse(cls, url: str) -> BrokerAddress:
-        """The address in *url*: ``redis://``, ``rediss://`` or ``unix://``.
+        """The address in *url*: ``redis://``, ``rediss://`` (both also with ``valkey``) or ``unix://``.
 
         Raises:
             ConfigError: another scheme, an unknown option, or a part that is not valid.
@@ -65,7 +65,7 @@ class BrokerAddress:
             raise ConfigError("the Redis URL cannot be read", hint=_HINT) from None
         if parts.scheme not in _SCHEMES:
             raise ConfigError(f"a Redis URL cannot begin with {parts.scheme or 'nothing'}://", hint=_HINT)
-        secrets = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme == "unix":
             path = unquote(parts.path)
             if not path or parts.hostname:
@@ -73,15 +73,23 @@ class BrokerAddress:
             _check_socket_path(path)
             db = _database(options.pop("db", "0"))
             _refuse_unknown(options)
-            return cls(path=path, db=db, **secrets)
+            return cls(path=path, db=db, username=user, password=password)
         folder_db = parts.path.strip("/")
         db = _database(options.pop("db", folder_db or "0"))
-        files = {}
-        if parts.scheme == "rediss":
-            files = {ours: options.pop(theirs) for theirs, ours in _TLS_OPTIONS.items() if theirs in options}
+        tls = _SCHEMES[parts.scheme]
+        files = {theirs: options.pop(theirs, "") if tls else "" for theirs in _TLS_OPTIONS}
         _refuse_unknown(options)
-        host = parts.hostname or "localhost"
-        return cls(host=host, port=port, db=db, tls=parts.scheme == "rediss", **secrets, **files)
+        return cls(
+            host=parts.hostname or "localhost",
+            port=port,
+            db=db,
+            tls=tls,
+            username=user,
+            password=password,
+            ca_file=files["ssl_ca_certs"],
+            cert_file=files["ssl_certfile"],
+            key_file=files["ssl_keyfile"],
+        )
 
     @property
     def display(self) -> str:
@@ -115,7 +123,8 @@ def embedded_socket(settings: Settings) -> str:
     digest = hashlib.blake2b(os.fsencode(wanted), digest_size=8).hexdigest()
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     candidates = [f"{runtime}/tqctl-{digest}/valkey.sock"] if runtime else []
-    candidates += [f"{folder}/tqctl-{os.getuid()}-{digest}/valkey.sock" for folder in (tempfile.gettempdir(), "/tmp")]
+    folders = (tempfile.gettempdir(), "/tmp")  # noqa: S108  a folder of our own in it, checked before it is used
+    candidates += [f"{folder}/tqctl-{os.getuid()}-{digest}/valkey.sock" for folder in folders]
     for path in candidates:
         if len(os.fsencode(path)) <= SOCKET_PATH_MAXIMUM:
             return path

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, stop_never, wait_random_exponential
 
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.calls import Call, translate_error
+from tqctl_runtime.broker.call import Call, translate_error
 from tqctl_runtime.broker.wire import CONNECT_TIMEOUT, lost, refused, too_late
 from tqctl_runtime.core.errors import BrokerUnavailable
 
@@ -47,7 +47,7 @@ class Link:
         self._blocking_turn = asyncio.Lock()
         self._closed = False
 
-    async def __aenter__(self) -> Link:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -93,9 +93,9 @@ class Link:
             self._blocking = connection
         return call.decode(reply)
 
-    async def command(self, *words: str | bytes | int, timeout: float = CONNECT_TIMEOUT) -> Any:
+    async def command(self, *words: str | bytes | int, within: float = CONNECT_TIMEOUT) -> Any:
         """The raw reply of a plain command such as ``PING`` or ``INFO``; errors as :meth:`call` raises them."""
-        return await self._pooled(_Plain(words), timeout)
+        return await self._pooled(_Plain(words), within)
 
     async def listen(self, *channels: str, ready: asyncio.Event | None = None) -> AsyncIterator[tuple[str, bytes]]:
         """Messages as (channel, message), for ever: a lost connection is made again, what was said meanwhile is missed.
@@ -132,11 +132,11 @@ class Link:
         for connection in idle:
             await connection.disconnect()
 
-    async def _pooled(self, call: Call[Any] | _Plain, timeout: float) -> Any:
+    async def _pooled(self, call: Call[Any] | _Plain, seconds: float) -> Any:
         async with self._places:
             connection = self._idle.pop() if self._idle else self._new_connection()
             try:
-                reply = await self._exchange(connection, call, timeout)
+                reply = await self._exchange(connection, call, seconds)
             except BrokerUnavailable:
                 # The others of this pool most likely lead to the same dead server.
                 stale, self._idle = self._idle, []
@@ -149,19 +149,19 @@ class Link:
                 self._idle.append(connection)
             return reply
 
-    async def _exchange(self, connection: AbstractConnection, call: Call[Any] | _Plain, timeout: float) -> Any:
+    async def _exchange(self, connection: AbstractConnection, call: Call[Any] | _Plain, seconds: float) -> Any:
         if self._closed:
             raise lost(self.address, "this client was closed")
         whole = False
         try:
             await self._connect(connection)
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 reply = await _ask(connection, call.words())
                 if isinstance(reply, str) and reply.startswith("NOSCRIPT"):
                     reply = await _ask(connection, call.eval_words())
             whole = True
         except TimeoutError:
-            raise too_late(self.address, timeout) from None
+            raise too_late(self.address, seconds) from None
         except (RedisError, OSError) as error:
             raise lost(self.address, error) from None
         finally:
@@ -177,7 +177,7 @@ class Link:
             return
         try:
             async with asyncio.timeout(self._connect_timeout):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]  # has no types
         except TimeoutError:
             raise lost(self.address, f"no connection within {self._connect_timeout:g} s") from None
         except RedisTimeoutError as error:

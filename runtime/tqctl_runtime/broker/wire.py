@@ -12,16 +12,16 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import hiredis
 
-from tqctl_runtime.broker.calls import translate_error
+from tqctl_runtime.broker.call import translate_error
 from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, ConfigError, TqctlError
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.address import BrokerAddress
-    from tqctl_runtime.broker.calls import Call
+    from tqctl_runtime.broker.call import Call
 
 R = TypeVar("R")
 
@@ -153,7 +153,7 @@ class Wire:
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -217,13 +217,17 @@ class Wire:
                 again = self._round([calls[index].eval_words() for index in unknown], timeout)
                 for index, reply in zip(unknown, again, strict=True):
                     replies[index] = reply
-        return [_outcome(call, reply) for call, reply in zip(calls, replies, strict=True)]
+        outcomes: list[R | TqctlError] = []
+        for call, reply in zip(calls, replies, strict=True):
+            outcome = _outcome(call, reply)
+            outcomes.append(outcome)
+        return outcomes
 
-    def command(self, *words: str | bytes | int, timeout: float = CONNECT_TIMEOUT) -> Any:
+    def command(self, *words: str | bytes | int, within: float = CONNECT_TIMEOUT) -> Any:
         """The raw reply of a plain command such as ``PING`` or ``INFO``; errors as :meth:`call` raises them."""
         self._after_fork()
         with self._lock:
-            reply = self._round([words], timeout)[0]
+            reply = self._round([words], within)[0]
         if isinstance(reply, hiredis.ReplyError):
             raise translate_error(str(reply))
         return reply
@@ -321,7 +325,7 @@ class Subscription:
         """Stop listening."""
         self._connection.close()
 
-    def __enter__(self) -> Subscription:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
