@@ -134,6 +134,20 @@ def mask_url(url: str) -> str:
     return _PASSWORD.sub(lambda m: f"{m[1]}***{m[3]}" if m[1] else f"{m[4]}***", url)
 
 
+def refuse_password(name: str, raw: str) -> None:
+    """Refuse the flag of setting *name* when *raw* carries a password.
+
+    Raises:
+        UsageError: it does.
+    """
+    if SETTING_FIELDS[name].metadata["secret"] and has_password(raw):
+        variable = PREFIX + name.upper()
+        raise UsageError(
+            f"{_flag(name)} holds a password, which every user of this machine could read",
+            hint=f"set {variable} or {variable}_FILE, or write it to the configuration file",
+        )
+
+
 def parse_value(name: str, raw: object) -> Any:
     """The value of setting *name* that *raw* (text, or a value of TOML) means.
 
@@ -206,17 +220,13 @@ def _value(layer: _Layer, name: str, environ: Mapping[str, str]) -> tuple[str, A
     secret_file = layer.values.get(f"{name}_file") if SETTING_FIELDS[name].metadata["secret"] else None
     if raw is not None and secret_file is not None:
         raise ConfigError(f"{layer.source}: {layer.spell(name)} and {layer.spell(name + '_file')}: give one of them")
-    is_flag = layer.source == "flag"
     if secret_file is not None:
         key, raw = f"{name}_file", _read_secret(layer, f"{name}_file", str(secret_file))
     if raw is None or name == "context":
         return None
-    if is_flag and SETTING_FIELDS[name].metadata["secret"] and has_password(str(raw)):
-        variable = PREFIX + name.upper()
-        raise UsageError(
-            f"{_flag(name)} holds a password, which every user of this machine could read",
-            hint=f"set {variable} or {variable}_FILE, or write it to the configuration file",
-        )
+    is_flag = layer.source == "flag"
+    if is_flag:
+        refuse_password(name, str(raw))
     try:
         if isinstance(raw, str) and not is_flag and key == name:
             raw = _expand(raw, environ)
