@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tqctl_runtime.broker.call import Call, pairs, script_call, text
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.core.serializer import pack_for_lua, unpack_raw
+from tqctl_runtime.core.serializer import pack_for_lua
 from tqctl_runtime.core.states import STATES_BY_CODE, State
 from tqctl_runtime.core.submission import Submission
 
@@ -173,31 +174,35 @@ def look(keys: Keys, ids: Sequence[str], *, now: int = 0) -> Call[list[LiveTask 
     return script_call(keys, "look", read, *ids, now=now)
 
 
+#: The fixed part of a line in ``st``; queue, token and idempotency key follow, each ended by NUL (see line.lua).
+_LINE = struct.Struct(">BBIBHHHIQQQQQBBBQ")
+
+
 def _live(task_id: str, epoch: int, values: list[Any]) -> LiveTask | None:
     raw, envelope, progress, detail, reason, rank = values
     if not raw:
         return None
-    line = unpack_raw(raw)
-    token = text(line[13])
+    line = _LINE.unpack_from(raw)
+    queue, token, key = raw[_LINE.size :].split(b"\x00")[:3]
     return LiveTask(
         id=task_id,
         state=STATES_BY_CODE[line[1]],
         version=epoch << 32 | line[2],
-        queue=text(line[3]),
-        priority=line[4],
-        max_retries=line[5],
-        failures=line[6],
-        deaths=line[7],
-        attempts=line[8],
-        created_at=line[9],
-        expires_at=line[11],
-        due_at=line[12],
-        started_at=line[15],
-        worker=token.split("-")[2] if token and line[14] else None,
-        is_held=bool(line[14]),
-        is_suspect=bool(line[16]),
-        is_cancel_requested=bool(line[17]),
-        idempotency_key=text(line[19]),
+        queue=queue.decode(),
+        priority=line[3],
+        max_retries=line[4],
+        failures=line[5],
+        deaths=line[6],
+        attempts=line[7],
+        created_at=line[8],
+        expires_at=line[10],
+        due_at=line[11],
+        started_at=line[12],
+        worker=token.decode().split("-")[2] if token and line[13] else None,
+        is_held=bool(line[13]),
+        is_suspect=bool(line[14]),
+        is_cancel_requested=bool(line[15]),
+        idempotency_key=key.decode(),
         envelope=envelope,
         progress=json.loads(progress) if progress else None,
         detail=detail,

@@ -16,6 +16,7 @@ local owned = redis.call('HKEYS', k_own(worker))
 for _, id in ipairs(owned) do
   local line = read_line(id)
   if line and line[HELD] == 1 then
+    redis.call('HDEL', k_prog, id)
     end_attempt(worker, {id, '', O_RELEASED, -1, 0, false, false, 'worker left', ''}, line)
     write_line(id, line)
   end

@@ -40,6 +40,7 @@ for index = 1, #owned, 2 do
     local line = read_line(id)
     redis.call('HDEL', k_own(worker), id)
     if line and line[HELD] == 1 then
+      redis.call('HDEL', k_prog, id)
       end_attempt(worker, {id, '', O_RELEASED, -1, 0, false, false, 'owned but not held', ''}, line)
       write_line(id, line)
     end

@@ -26,8 +26,7 @@ end
 
 local function revive(id, envelope, known)
   local v = tonumber(known[1]) == tonumber(epoch) and known[2] or 0
-  local line = {LINE_LAYOUT, S_DEAD, v, known[4], known[5], known[6], 0, 0, known[3], now, now, 0, 0, '', 0, 0, 0, 0, 0,
-    known[7]}
+  local line = new_line(S_DEAD, v, known[5], known[6], known[3], 0, 0, 0, known[4], known[7])
   redis.call('HSET', k_env, id, envelope)
   redis.call('DEL', k_tomb(id))
   redis.call('SADD', k_queues, known[4])

@@ -28,47 +28,47 @@ if slot and request == slot[1] then
   return {now, seq, slot[2], slot[3], still_owned(slot[4], slot[2])}
 end
 
-local function owned_line(id, token)
-  local line = read_line(id)
-  if line and line[TOKEN] == token then return line, line[HELD] == 1 end
+local function owned_lines(items)
+  if #items == 0 then return {} end
+  local ids = {}
+  for index, item in ipairs(items) do ids[index] = item[1] end
+  return redis.call('HMGET', k_st, unpack(ids))
 end
 
-local function start(id, line, ago)
-  if line[STATE] == S_RUNNING then return end
-  line[STATE], line[V], line[ATTEMPTS] = S_RUNNING, line[V] + 1, line[ATTEMPTS] + 1
-  line[STARTED] = now - ago
-  journal('R', now, id, line[V], line[ATTEMPTS], worker, line[STARTED])
-end
-
-for _, item in ipairs(cmsgpack.unpack(ARGV[6])) do
-  local line, is_held = owned_line(item[1], item[2])
-  if is_held then
-    start(item[1], line, item[3])
+local begun = cmsgpack.unpack(ARGV[6])
+for index, raw in ipairs(owned_lines(begun)) do
+  local item, line = begun[index], decode_line(raw)
+  if line and line[TOKEN] == item[2] and line[HELD] == 1 and line[STATE] ~= S_RUNNING then
+    line[STATE], line[V], line[ATTEMPTS] = S_RUNNING, line[V] + 1, line[ATTEMPTS] + 1
+    line[STARTED] = now - item[3]
+    journal('R', now, item[1], line[V], line[ATTEMPTS], worker, line[STARTED])
     write_line(item[1], line)
   end
 end
 flush_lines()
 
-local codes, gone = {}, {}
-for _, item in ipairs(cmsgpack.unpack(ARGV[7])) do
+local ended, codes, gone = cmsgpack.unpack(ARGV[7]), {}, {}
+for index, raw in ipairs(owned_lines(ended)) do
+  local item, line = ended[index], decode_line(raw)
   local id = item[1]
-  local line, is_held = owned_line(id, item[2])
-  if not line then
-    local tomb = redis.call('GET', k_tomb(id))
-    local was_ours = tomb and string.sub(tomb, -#item[2]) == item[2]
-    codes[#codes + 1] = was_ours and 2 or 0
-    if not was_ours then redis.call('HINCRBY', k_stat, 'stale', 1) end
-  elseif not is_held then
-    codes[#codes + 1] = 2
+  if not line or line[TOKEN] ~= item[2] then
+    local tomb = not line and redis.call('GET', k_tomb(id))
+    codes[index] = tomb and string.sub(tomb, -#item[2]) == item[2] and 2 or 0
+    if codes[index] == 0 then redis.call('HINCRBY', k_stat, 'stale', 1) end
+  elseif line[HELD] == 0 then
+    codes[index] = 2
   else
     end_attempt(worker, item, line)
     write_line(id, line)
     gone[#gone + 1] = id
-    codes[#codes + 1] = 1
+    codes[index] = 1
   end
 end
 flush_lines()
-if #gone > 0 then redis.call('HDEL', k_own(worker), unpack(gone)) end
+if #gone > 0 then
+  redis.call('HDEL', k_own(worker), unpack(gone))
+  redis.call('HDEL', k_prog, unpack(gone))
+end
 
 local token, claimed = '', {}
 local places = tonumber(ARGV[4])

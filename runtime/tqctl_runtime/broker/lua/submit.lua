@@ -15,64 +15,74 @@ end
 --- include line
 --- include journal
 --- include ready
-local DAY_MS = 86400000
 local reply = {epoch, 0, mark[3] or '0', now}
-local envelopes, known_queues = {}, {}
+local ids, envelopes, ready, seen, known_queues = {}, {}, {}, {}, {}
+local heads = {}
+for at = 2, #ARGV, 2 do
+  local head = cmsgpack.unpack(ARGV[at])
+  heads[#heads + 1], ids[#ids + 1] = head, head[1]
+end
+local live = redis.call('HMGET', k_st, unpack(ids))
+local tombs = {}
+for index, id in ipairs(ids) do tombs[index] = k_tomb(id) end
+tombs = redis.call('MGET', unpack(tombs))
 
-local function earlier(head)
+local function earlier(index, head)
   local id, key, fingerprint, unique = head[1], head[10], head[11], head[12]
-  if redis.call('HEXISTS', k_st, id) == 1 or redis.call('EXISTS', k_tomb(id)) == 1 then return -1, id end
+  if live[index] or tombs[index] or seen[id] then return -1, id end
   if key then
     local held = redis.call('GET', k_idem(key))
     if held then
       local first, print = string.match(held, '^(%S+) (%S+)$')
-      if print ~= fingerprint then return -3, first end
-      return -2, first
+      return print == fingerprint and -2 or -3, first
     end
   end
-  if unique then
-    local first = redis.call('GET', k_unique(unique))
-    if first then return -2, first end
-  end
+  local first = unique and redis.call('GET', k_unique(unique))
+  if first then return -2, first end
 end
 
-local function create(head, index)
+local function stand(index, id, line)
+  if line[DUE] > 0 then
+    line[STATE] = S_SCHEDULED
+    redis.call('ZADD', k_sched, line[DUE], id)
+    return
+  end
+  local queue = line[QUEUE]
+  local scores = ready[queue] or {}
+  ready[queue] = scores
+  scores[#scores + 1] = line[BASE] + (index - 1) / 1024 - line[PRIORITY] * PRIORITY_BAND
+  scores[#scores + 1] = id
+end
+
+local function create(index, head)
   local id, queue, due, expires = head[1], head[2], head[6], head[8]
   if head[5] > 0 then due = now + head[5] end
+  if due <= now then due = 0 end
   if head[7] > 0 then expires = math.max(due, now) + head[7] end
-  local line = {LINE_LAYOUT, S_QUEUED, 1, queue, head[3], head[4], 0, 0, 0, now, now + index / 1024, expires, 0,
-    '', 0, 0, 0, 0, head[9] and 1 or 0, head[10] or ''}
-  if due > now then
-    line[STATE], line[DUE], line[BASE] = S_SCHEDULED, due, due
-    redis.call('ZADD', k_sched, due, id)
-  else
-    enqueue(id, line)
-    line[BASE] = now
-  end
+  local line = new_line(S_QUEUED, 1, head[3], head[4], 0, due, expires, head[9] and 1 or 0, queue, head[10] or '')
+  stand(index, id, line)
   if expires > 0 then redis.call('ZADD', k_exp, expires, id) end
   if head[10] then redis.call('SET', k_idem(head[10]), id .. ' ' .. head[11]) end
   if head[12] then redis.call('SET', k_unique(head[12]), id, 'PX', head[13]) end
-  if not known_queues[queue] then
-    known_queues[queue] = true
-    redis.call('SADD', k_queues, queue)
-  end
-  return line
+  known_queues[queue], seen[id] = true, true
+  write_line(id, line)
+  envelopes[#envelopes + 1], envelopes[#envelopes + 2] = id, ARGV[2 * index + 1]
+  journal('S', now, id, 1, line[STATE], queue, head[3], head[4], due, expires, line[IDEM], head[11],
+    ARGV[2 * index + 1])
+  return line[STATE]
 end
 
-for at = 2, #ARGV, 2 do
-  local head, envelope = cmsgpack.unpack(ARGV[at]), ARGV[at + 1]
-  local code, id = earlier(head)
-  if not code then
-    local line = create(head, (at - 2) / 2)
-    code, id = line[STATE], head[1]
-    write_line(id, line)
-    flush_lines()
-    redis.call('HSET', k_env, id, envelope)
-    journal('S', now, id, 1, code, line[QUEUE], line[PRIORITY], line[MAX], line[DUE], line[EXPIRES], line[IDEM],
-      head[11], envelope)
-  end
-  reply[#reply + 1] = code
-  reply[#reply + 1] = id
+for index, head in ipairs(heads) do
+  local code, id = earlier(index, head)
+  if not code then code, id = create(index, head), head[1] end
+  reply[#reply + 1], reply[#reply + 2] = code, id
+end
+flush_lines()
+if #envelopes > 0 then redis.call('HSET', k_env, unpack(envelopes)) end
+for queue in pairs(known_queues) do redis.call('SADD', k_queues, queue) end
+for queue, scores in pairs(ready) do
+  redis.call('ZADD', k_ready(queue), unpack(scores))
+  ring(queue)
 end
 flush_journal()
 reply[2] = seq

@@ -32,7 +32,6 @@ local function end_attempt(worker, item, line)
     state, why = fail(id, line, item[6], delay, detail)
     if why ~= '' then reason = why end
   end
-  redis.call('HDEL', k_prog, id)
   if has_started then
     journal('F', now, id, line[V], outcome, state, line[ATTEMPTS], worker, line[STARTED], line[FAILURES],
       line[DEATHS], line[DUE], reason, detail)

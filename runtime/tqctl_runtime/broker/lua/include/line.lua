@@ -1,12 +1,19 @@
 -- The packed line of a task in st: the only reader and writer of its format.
-local STATE, V, QUEUE, PRIORITY, MAX, FAILURES, DEATHS, ATTEMPTS = 2, 3, 4, 5, 6, 7, 8, 9
-local CREATED, BASE, EXPIRES, DUE, TOKEN, HELD, STARTED, SUSPECT = 10, 11, 12, 13, 14, 15, 16, 17
-local CANCEL, WATCHED, IDEM = 18, 19, 20
+-- Fixed width first (layout state v priority max failures deaths attempts, then instants, flags), strings last.
+local LINE_FORMAT = '>BBI4BHHHI4I8I8I8I8I8BBBI8sss'
+local STATE, V, PRIORITY, MAX, FAILURES, DEATHS, ATTEMPTS = 2, 3, 4, 5, 6, 7, 8
+local CREATED, BASE, EXPIRES, DUE, STARTED = 9, 10, 11, 12, 13
+local HELD, SUSPECT, CANCEL, WATCHED, QUEUE, TOKEN, IDEM = 14, 15, 16, 17, 18, 19, 20
 local lines_out = {}
+
+local function new_line(state, v, priority, max, attempts, due, expires, watched, queue, idem)
+  return {LINE_LAYOUT, state, v, priority, max, 0, 0, attempts, now, due > now and due or now, expires, due, 0, 0, 0,
+    0, watched, queue, '', idem}
+end
 
 local function decode_line(raw)
   if not raw then return nil end
-  return cmsgpack.unpack(raw)
+  return {struct.unpack(LINE_FORMAT, raw)}
 end
 
 local function read_line(id)
@@ -15,7 +22,7 @@ end
 
 local function write_line(id, line)
   lines_out[#lines_out + 1] = id
-  lines_out[#lines_out + 1] = cmsgpack.pack(line)
+  lines_out[#lines_out + 1] = struct.pack(LINE_FORMAT, unpack(line, 1, 20))
   if #lines_out >= 2000 then
     redis.call('HSET', k_st, unpack(lines_out))
     lines_out = {}
