@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 ULID_LENGTH = 26
@@ -19,15 +20,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _TASK_ID = re.compile(r"tsk_[0-9A-HJKMNP-TV-Z]{26}\Z")
 
 
+#: Two characters for each value of ten bits: an id is then a few look-ups.
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+
+
 def _base32(number: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        digits.append(_ALPHABET[number & 31])
-        number >>= 5
-    return "".join(reversed(digits))
+    """*number* in *length* characters; *length* is even."""
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
 _last = (0, 0)
+_stamp = ""
 
 
 def new_id(kind: str) -> str:
@@ -35,15 +38,16 @@ def new_id(kind: str) -> str:
 
     Ids of one process in one millisecond count up from a random start, so that equals in rank keep their order.
     """
-    global _last
+    global _last, _stamp
     milliseconds = time.time_ns() // 1_000_000
     last_ms, last_random = _last
     if milliseconds <= last_ms:
         milliseconds, random = last_ms, last_random + 1
     else:
         random = int.from_bytes(os.urandom(10), "big") >> 1
+        _stamp = _base32(milliseconds, 10)
     _last = (milliseconds, random)
-    return f"{kind}_{_base32(milliseconds, 10)}{_base32(random, 16)}"
+    return f"{kind}_{_stamp}{_base32(random, 16)}"
 
 
 def derived_id(kind: str, parent: str, ordinal: int | str) -> str:
@@ -63,6 +67,7 @@ def is_task_id(text: str) -> bool:
     return _TASK_ID.match(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def is_name(text: str) -> bool:
     """Whether *text* may name a queue, handler, namespace, context, worker or tenant: 1 to 100 of ``A-Za-z0-9._-``."""
     return _NAME.match(text) is not None

@@ -17,6 +17,10 @@ from tqctl_runtime.core.errors import PayloadError
 DEFAULT_LIMIT = 1_048_576
 
 
+# json.dumps builds an encoder a call where any option is not the default.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 def dump_json(value: object, *, what: str = "payload", limit: int = DEFAULT_LIMIT) -> bytes:
     """*value* as compact ASCII JSON.
 
@@ -25,7 +29,7 @@ def dump_json(value: object, *, what: str = "payload", limit: int = DEFAULT_LIMI
             bytes.
     """
     try:
-        data = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        data = _ENCODER.encode(value).encode()
     except (TypeError, ValueError) as error:
         raise PayloadError(f"the {what} cannot be written as JSON: {error}") from None
     except RecursionError:
