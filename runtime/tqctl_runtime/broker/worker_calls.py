@@ -143,7 +143,7 @@ def heartbeat(
     figures: Mapping[str, Any],
     now: int = 0,
 ) -> Call[HeartbeatReply]:
-    """Renew the lease of *worker* and of all it holds: (id, token) pairs. *figures* is live JSON for ``worker list``."""
+    """Renew the lease of *worker* and of all it holds: (id, token) pairs. *figures* is shown by ``worker list``."""
     blob = pack_for_lua([list(pair) for pair in held])
     return script_call(keys, "heartbeat", _read_heartbeat, worker, lease_ms, json.dumps(figures), blob, now=now)
 

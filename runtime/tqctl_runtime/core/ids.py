@@ -29,8 +29,12 @@ def _base32(number: int, length: int) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
-_last = (0, 0)
-_stamp = ""
+class _Last:
+    """The last id this process made: its time, that time's text, its random part."""
+
+    milliseconds = 0
+    stamp = ""
+    random = 0
 
 
 def new_id(kind: str) -> str:
@@ -38,16 +42,13 @@ def new_id(kind: str) -> str:
 
     Ids of one process in one millisecond count up from a random start, so that equals in rank keep their order.
     """
-    global _last, _stamp
     milliseconds = time.time_ns() // 1_000_000
-    last_ms, last_random = _last
-    if milliseconds <= last_ms:
-        milliseconds, random = last_ms, last_random + 1
+    if milliseconds <= _Last.milliseconds:
+        _Last.random += 1
     else:
-        random = int.from_bytes(os.urandom(10), "big") >> 1
-        _stamp = _base32(milliseconds, 10)
-    _last = (milliseconds, random)
-    return f"{kind}_{_stamp}{_base32(random, 16)}"
+        _Last.milliseconds, _Last.stamp = milliseconds, _base32(milliseconds, 10)
+        _Last.random = int.from_bytes(os.urandom(10), "big") >> 1
+    return f"{kind}_{_Last.stamp}{_base32(_Last.random, 16)}"
 
 
 def derived_id(kind: str, parent: str, ordinal: int | str) -> str:

@@ -88,7 +88,8 @@ def unpack_raw(data: bytes) -> Any:
 
 def pack_for_lua(value: object) -> bytes:
     """*value* as the msgpack dialect that Lua reads: text and blobs are both raw strings."""
-    return msgpack.packb(value, use_bin_type=False)
+    data: bytes = msgpack.packb(value, use_bin_type=False)
+    return data
 
 
 def unpack_stream(data: bytes) -> list[Any]:

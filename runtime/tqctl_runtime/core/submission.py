@@ -44,10 +44,11 @@ def parse_priority(value: int | str) -> int:
 
 @dataclass(slots=True)
 class Submission:
-    """Everything about one task before it exists; not frozen, since that triples the cost of making one. Durations and instants are milliseconds; 0 means none.
+    """Everything about one task before it exists. Durations and instants are milliseconds; 0 means none.
 
     *due_at* and *expires_at* are instants, *delay_ms* and *expires_ms* count from the broker's clock at the submit.
     *idempotency_key* holds until the task is final plus a day; *unique_ms* makes handler and payload unique that long.
+    Not frozen: that triples the cost of making one.
     """
 
     id: str
