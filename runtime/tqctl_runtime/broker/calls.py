@@ -281,7 +281,7 @@ def resume(keys: Keys, queue: str, *, who: str = "", now: int = 0) -> Call[None]
 
 
 def purge(keys: Keys, queue: str, *, reason: str, who: str, now: int = 0) -> Call[tuple[int, int]]:
-    """Cancel one chunk of *queue*'s queued tasks: (cancelled, left). Repeat until none is left or none was cancelled."""
+    """Cancel one chunk of the queued tasks: (cancelled, left). Repeat until none is left or none was cancelled."""
     return script_call(keys, "purge", lambda r: (r[2], r[3]), queue, reason, who, CHUNK, now=now)
 
 
