@@ -1,0 +1,221 @@
+"""PostgreSQL by psycopg: each table of a batch goes as one JSON parameter into one statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tqctl_runtime.core.errors import ConfigError, RecordUnavailable
+from tqctl_runtime.record import statements as sql
+from tqctl_runtime.record.columns import (
+    ATTEMPTS,
+    DEAD_LETTERS,
+    EVENTS,
+    HANDLERS,
+    SETTINGS,
+    TAGS,
+    TASK_CHANGES,
+    TASK_RESETS,
+    TASKS,
+    WORKERS,
+)
+from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, BadData, Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from tqctl_runtime.record.batch import Batch
+
+#: Seconds to connect, and until an unanswered packet breaks a connection: a half-open one must not outlast a lease.
+_CONNECT_TIMEOUT = 5
+_NETWORK_TIMEOUT = 10
+#: What the recorder sets for its session. Its joins are always a batch against an index; statistics of a table that
+#: was empty when it was last looked at must not turn them into scans of the whole table.
+_SESSION = (
+    f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET statement_timeout = {STATEMENT_TIMEOUT_MS}; "
+    f"SET idle_in_transaction_session_timeout = {STATEMENT_TIMEOUT_MS}; "
+)
+_PLANS = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+
+
+class Recordset:
+    """A list of rows as one JSON parameter: short names, no NULLs, bytes as hex."""
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        self._names = [f"c{number}" for number in range(len(columns))]
+        self._blobs = [number for number, kind in enumerate(columns.values()) if kind == "bytea"]
+        typed = ", ".join(f"{name} {kind}" for name, kind in zip(self._names, columns.values(), strict=True))
+        self.source = f"json_to_recordset(?::json) AS r({typed})"
+        #: ``SELECT`` of all columns in order.
+        self.select = f"SELECT {', '.join(self._names)} FROM {self.source}"
+        self.named = dict(zip(columns, self._names, strict=True))
+
+    def dump(self, rows: Iterable[Sequence[Any]]) -> str:
+        """The parameter for *rows*."""
+        names, blobs = self._names, self._blobs
+        if not blobs:
+            return json.dumps([dict(zip(names, row, strict=True)) for row in rows], separators=(",", ":"))
+        objects = []
+        for row in rows:
+            item = {name: value for name, value in zip(names, row, strict=True) if value is not None}
+            for number in blobs:
+                value = row[number]
+                if value is not None:
+                    item[names[number]] = "\\x" + value.hex()
+            objects.append(item)
+        return json.dumps(objects, separators=(",", ":"))
+
+
+_tasks = Recordset(TASKS)
+_attempts = Recordset(ATTEMPTS)
+_tags = Recordset(TAGS)
+_events = Recordset(EVENTS)
+_settings = Recordset(SETTINGS)
+_handlers = Recordset(HANDLERS)
+_workers = Recordset(WORKERS)
+_resets = Recordset({"id": "text", "version": "bigint"})
+_deaths = Recordset({name: DEAD_LETTERS[name] for name in ("task_id", "died_at", *list(DEAD_LETTERS)[4:8])})
+_closed = Recordset({"closed_at": "bigint", "closed_as": "text", "closed_by": "text", "task_id": "text"})
+
+_INSERT_TASKS = sql.insert("tasks", TASKS, _tasks.select) + sql.TASKS_CONFLICT
+_CHANGE_TASKS = (
+    "UPDATE tasks SET "
+    + ", ".join(f"{c} = COALESCE(r.{_tasks.named[c]}, tasks.{c})" for c in TASK_CHANGES)
+    + f" FROM {_tasks.source} WHERE tasks.id = r.{_tasks.named['id']} AND tasks.version < r.{_tasks.named['version']}"
+)
+_RESET_TASKS = (
+    f"UPDATE tasks SET {', '.join(f'{c} = NULL' for c in TASK_RESETS)} "
+    f"FROM {_resets.source} WHERE tasks.id = r.c0 AND tasks.version < r.c1"
+)
+_INSERT_ATTEMPTS = sql.insert("attempts", ATTEMPTS, _attempts.select) + sql.ATTEMPTS_CONFLICT
+_INSERT_TAGS = sql.insert("task_tags", TAGS, _tags.select) + sql.DO_NOTHING
+_INSERT_EVENTS = sql.insert("events", EVENTS, _events.select) + sql.DO_NOTHING
+_INSERT_SETTING = sql.insert("settings", SETTINGS) + sql.replacing(["section", "key"], SETTINGS)
+_INSERT_HANDLERS = sql.insert("handlers", HANDLERS, _handlers.select) + sql.replacing(["name"], HANDLERS)
+_INSERT_WORKERS = sql.insert("workers", WORKERS, _workers.select) + sql.WORKERS_CONFLICT
+_ADD_LETTERS = (
+    sql.insert(
+        "dead_letters",
+        list(DEAD_LETTERS)[:8],
+        f"SELECT t.id, r.c1, t.handler, t.queue, r.c2, r.c3, r.c4, r.c5 FROM {_deaths.source} "
+        "JOIN tasks t ON t.id = r.c0",
+    )
+    + sql.DO_NOTHING
+)
+_CLOSE_LETTERS = (
+    f"UPDATE dead_letters SET closed_at = r.c0, closed_as = r.c1, closed_by = r.c2 FROM {_closed.source} "
+    "WHERE dead_letters.task_id = r.c3 AND dead_letters.closed_at IS NULL AND dead_letters.died_at <= r.c0"
+)
+
+
+class PostgresDatabase(Database):
+    """A server and database by URL. A reader's session is read-only."""
+
+    kind = "postgresql"
+    # The number is our own: two first coordinators must not create the tables at once.
+    migration_begin = ("SET LOCAL statement_timeout = 0", "SELECT pg_advisory_xact_lock(7171367405)")
+
+    def __init__(self, url: str, *, read_only: bool) -> None:
+        super().__init__(read_only=read_only)
+        self.url = url
+
+    def exists(self) -> bool:
+        return True
+
+    def sql(self, statement: str) -> str:
+        return statement.replace("?", "%s")
+
+    def connect(self) -> Any:
+        import psycopg
+
+        try:
+            connection = psycopg.connect(
+                self.url,
+                autocommit=True,
+                connect_timeout=_CONNECT_TIMEOUT,
+                keepalives_idle=5,
+                keepalives_interval=2,
+                keepalives_count=2,
+                tcp_user_timeout=_NETWORK_TIMEOUT * 1000,
+                application_name="tqctl",
+            )
+            connection.execute(_SESSION + ("SET default_transaction_read_only = on" if self.read_only else _PLANS))
+        except psycopg.ProgrammingError as error:
+            raise ConfigError("the database URL cannot be read", hint=_URL_HINT) from error
+        except psycopg.Error as error:
+            raise RecordUnavailable(f"PostgreSQL: {_short(error)}", hint="check TQCTL_DATABASE_URL") from error
+        return connection
+
+    def translate(self, error: Exception) -> Exception:
+        import psycopg
+
+        if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+            return BadData(_short(error))
+        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+            return ConfigError(f"the record's schema is not up to date: {_short(error)}", hint="tqctl db upgrade")
+        if isinstance(error, psycopg.Error):
+            return RecordUnavailable(f"PostgreSQL: {_short(error)}", hint="tqctl doctor")
+        return error
+
+    def new_engine(self) -> Engine:
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        return create_engine("postgresql+psycopg://", creator=self._connect_for_engine, poolclass=NullPool)
+
+    def _connect_for_engine(self) -> Any:
+        connection = self.connect()
+        # Composed queries are planned by statistics, and SQLAlchemy opens its transactions itself.
+        connection.execute("RESET enable_seqscan; RESET enable_hashjoin; RESET enable_mergejoin")
+        connection.autocommit = False
+        return connection
+
+    def write(self, batch: Batch) -> None:
+        if batch.resets:
+            self._send(_RESET_TASKS, _resets, batch.resets)
+        if batch.new:
+            self._send(_INSERT_TASKS, _tasks, _by_id(batch.new))
+        if batch.changed:
+            self._send(_CHANGE_TASKS, _tasks, _by_id(batch.changed))
+        if batch.attempts:
+            self._send(_INSERT_ATTEMPTS, _attempts, _by_id(batch.attempts))
+        if batch.tags:
+            self._send(_INSERT_TAGS, _tags, batch.tags)
+        if batch.deaths:
+            self._send(_ADD_LETTERS, _deaths, batch.deaths)
+        if batch.closed:
+            self._close_letters(batch.closed)
+        if batch.events:
+            self._send(_INSERT_EVENTS, _events, batch.events)
+        self._write_settings(batch)
+
+    def _close_letters(self, closed: list[list[Any]]) -> None:
+        if len({closing[3] for closing in closed}) == len(closed):
+            self._send(_CLOSE_LETTERS, _closed, closed)
+            return
+        # A task died and was retried twice: each letter must be closed by the first retry after it.
+        for closing in closed:
+            self._send(_CLOSE_LETTERS, _closed, [closing])
+
+    def _write_settings(self, batch: Batch) -> None:
+        for setting in batch.settings.values():
+            self.execute(*((_INSERT_SETTING, setting) if setting[2] else (sql.DELETE_SETTING, setting[:2])))
+        if batch.handlers:
+            self._send(_INSERT_HANDLERS, _handlers, _by_id(batch.handlers))
+        if batch.workers:
+            self._send(_INSERT_WORKERS, _workers, _by_id(batch.workers))
+
+    def _send(self, statement: str, form: Recordset, rows: Iterable[Sequence[Any]]) -> None:
+        self.connection.execute(self.sql(statement), (form.dump(rows),))
+
+
+_URL_HINT = "write it like postgresql://user@host:5432/database"
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _by_id(rows: dict[Any, list[Any]]) -> list[list[Any]]:
+    return [rows[key] for key in sorted(rows)]

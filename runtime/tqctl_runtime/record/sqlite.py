@@ -1,0 +1,140 @@
+"""SQLite: one file in the context's folder, written by one recorder at a time, read by anyone beside it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tqctl_runtime.core.errors import RecordUnavailable
+from tqctl_runtime.record import statements as sql
+from tqctl_runtime.record.columns import ATTEMPTS, EVENTS, HANDLERS, SETTINGS, TAGS, TASK_CHANGES, TASKS, WORKERS
+from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, BadData, Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from tqctl_runtime.record.batch import Batch
+
+#: Page cache of a writer, KiB: indexes of about a million tasks.
+_WRITER_CACHE = 65_536
+#: Pages written before the log is folded back into the file: 16 MiB, about eight full batches.
+_FOLD_PAGES = 4_096
+_LOG_LIMIT = 64 * 1_048_576
+
+_PLACE = {name: number for number, name in enumerate(TASKS)}
+_change = itemgetter(*(_PLACE[name] for name in TASK_CHANGES), _PLACE["id"], _PLACE["version"])
+_INSERT_TASK = sql.insert("tasks", TASKS) + sql.TASKS_CONFLICT
+_INSERT_ATTEMPT = sql.insert("attempts", ATTEMPTS) + sql.ATTEMPTS_CONFLICT
+_INSERT_TAG = sql.insert("task_tags", TAGS) + sql.DO_NOTHING
+_INSERT_EVENT = sql.insert("events", EVENTS) + sql.DO_NOTHING
+_INSERT_SETTING = sql.insert("settings", SETTINGS) + sql.replacing(["section", "key"], SETTINGS)
+_INSERT_HANDLER = sql.insert("handlers", HANDLERS) + sql.replacing(["name"], HANDLERS)
+_INSERT_WORKER = sql.insert("workers", WORKERS) + sql.WORKERS_CONFLICT
+
+
+class SqliteDatabase(Database):
+    """The file at *path*. A reader creates nothing and can change nothing."""
+
+    kind = "sqlite"
+    # A deferred transaction that turns into a writer fails at once when another writes; this one waits its turn.
+    begin = "BEGIN IMMEDIATE"
+    migration_begin = ("BEGIN IMMEDIATE",)
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        super().__init__(read_only=read_only)
+        self.path = path
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def connect(self) -> Any:
+        if self.read_only and not self.path.exists():
+            raise RecordUnavailable(f"there is no record yet at {self.path}", hint="tqctl up --detach")
+        try:
+            if not self.read_only:
+                self._create_file()
+            return self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise RecordUnavailable(f"the record at {self.path} cannot be opened: {error}") from error
+
+    def _create_file(self) -> None:
+        # Created by us so that file, log and shared memory are never readable by others, whatever the umask.
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path.absolute()))}?mode=rw",
+            uri=True,
+            timeout=LOCK_TIMEOUT_MS / 1000,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            if self.read_only:
+                # Not mode=ro: a reader must be able to take over a log that a killed writer left.
+                connection.execute("PRAGMA query_only = ON")
+                return connection
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_FOLD_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def translate(self, error: Exception) -> Exception:
+        if isinstance(error, sqlite3.OperationalError | sqlite3.InternalError):
+            return RecordUnavailable(f"the record at {self.path}: {error}", hint="tqctl doctor")
+        if isinstance(error, sqlite3.DatabaseError) and type(error) is sqlite3.DatabaseError:
+            return RecordUnavailable(f"the record at {self.path} is damaged: {error}", hint="tqctl doctor")
+        if isinstance(error, sqlite3.Error | OverflowError):
+            return BadData(str(error))
+        return error
+
+    def new_engine(self) -> Engine:
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        return create_engine("sqlite://", creator=self.connect, poolclass=NullPool)
+
+    def write(self, batch: Batch) -> None:
+        many = self.connection.executemany
+        if batch.resets:
+            many(sql.RESET_TASK, batch.resets)
+        if batch.new:
+            many(_INSERT_TASK, _by_id(batch.new))
+        if batch.changed:
+            many(sql.CHANGE_TASK, map(_change, _by_id(batch.changed)))
+        if batch.attempts:
+            many(_INSERT_ATTEMPT, _by_id(batch.attempts))
+        if batch.tags:
+            many(_INSERT_TAG, batch.tags)
+        if batch.deaths:
+            many(sql.ADD_LETTER, [(*death[1:], death[0]) for death in batch.deaths])
+        if batch.closed:
+            many(sql.CLOSE_LETTER, [(*closing, closing[0]) for closing in batch.closed])
+        if batch.events:
+            many(_INSERT_EVENT, batch.events)
+        self._write_settings(batch)
+
+    def _write_settings(self, batch: Batch) -> None:
+        many = self.connection.executemany
+        for setting in batch.settings.values():
+            self.connection.execute(*((_INSERT_SETTING, setting) if setting[2] else (sql.DELETE_SETTING, setting[:2])))
+        if batch.handlers:
+            many(_INSERT_HANDLER, batch.handlers.values())
+        if batch.workers:
+            many(_INSERT_WORKER, batch.workers.values())
+
+
+def _by_id(rows: dict[Any, list[Any]]) -> Iterable[list[Any]]:
+    return [rows[key] for key in sorted(rows)]

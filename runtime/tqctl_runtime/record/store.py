@@ -1,0 +1,158 @@
+"""The store: one database, its schema, its writer and its readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tqctl_runtime.core.errors import ConfigError
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.record import write
+from tqctl_runtime.record.database import Database
+
+if TYPE_CHECKING:
+    from tqctl_runtime.record.lookup import Lookup
+    from tqctl_runtime.record.prune import Pruning
+    from tqctl_runtime.record.queries import Queries
+
+_POSTGRES = ("postgresql://", "postgres://", "postgresql+psycopg://")
+_SQLITE = "sqlite:///"
+
+
+class Store:
+    """The record on one database. One thread at a time uses it; a thread of its own opens its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @property
+    def kind(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self.database.kind
+
+    @property
+    def queries(self) -> Queries:
+        """Lists and counts with filters (loads SQLAlchemy)."""
+        from tqctl_runtime.record.queries import Queries
+
+        return Queries(self.database)
+
+    @property
+    def lookup(self) -> Lookup:
+        """Single tasks by id (loads the driver only)."""
+        from tqctl_runtime.record.lookup import Lookup
+
+        return Lookup(self.database)
+
+    @property
+    def pruning(self) -> Pruning:
+        """Deleting what is old."""
+        from tqctl_runtime.record.prune import Pruning
+
+        return Pruning(self.database)
+
+    def check_schema(self) -> list[str]:
+        """The migrations that are pending, oldest first; empty where the schema is this version's."""
+        from tqctl_runtime.record import migrate
+
+        with self.database.guarded(), self.database.engine().connect() as connection:
+            return migrate.pending(connection)
+
+    def is_empty(self) -> bool:
+        """Whether there is no schema at all: then the first coordinator may create it."""
+        from tqctl_runtime.record import migrate
+
+        if not self.database.exists():
+            return True
+        with self.database.guarded(), self.database.engine().connect() as connection:
+            return migrate.is_empty(connection)
+
+    def upgrade(self) -> list[str]:
+        """Run the pending migrations; returns them."""
+        from tqctl_runtime.record import migrate
+
+        before = self.check_schema()
+        if before:
+            with self.database.migration() as connection:
+                migrate.upgrade(connection)
+        return before
+
+    def prepare(self) -> list[str]:
+        """Bring the schema up to date as a coordinator may: SQLite always, PostgreSQL only where it is empty.
+
+        Raises:
+            ConfigError: an older PostgreSQL, which only ``tqctl db upgrade`` changes.
+        """
+        if self.kind == "sqlite" or self.is_empty():
+            return self.upgrade()
+        self.require_schema()
+        return []
+
+    def require_schema(self) -> None:
+        """Refuse to work with an older schema.
+
+        Raises:
+            ConfigError: migrations are pending.
+        """
+        missing = self.check_schema()
+        if missing:
+            raise ConfigError(f"the record needs {len(missing)} migration(s): {missing[0]} …", hint="tqctl db upgrade")
+
+    def checkpoint(self) -> write.Checkpoint | None:
+        """How far the journal is recorded; None where the record was never paired."""
+        return write.read_checkpoint(self.database)
+
+    def pair(self, pairing: str, epoch: int) -> write.Checkpoint:
+        """Pair the record with a broker, unless it is paired already; returns what holds."""
+        return write.create_checkpoint(self.database, pairing, epoch)
+
+    def next_term(self, role: str, holder: str) -> int:
+        """A term for *role* above every one given out before."""
+        return write.next_term(self.database, role, holder)
+
+    def writer(self, term: int) -> write.Writer:
+        """The recorder's writer under *term*."""
+        return write.Writer(self.database, term)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_store(settings: Settings, *, read_only: bool = False) -> Store:
+    """The store that *settings* name; it connects at first use.
+
+    A reader (*read_only*) creates nothing: without a database its first query raises RecordUnavailable.
+
+    Raises:
+        ConfigError: the URL is of no database we know.
+    """
+    url = settings.database_url
+    if url is None:
+        return _sqlite(settings.context_home / "record.db", read_only)
+    if url.startswith(_SQLITE):
+        return _sqlite(Path(url.removeprefix(_SQLITE)).expanduser(), read_only)
+    for scheme in _POSTGRES:
+        if url.startswith(scheme):
+            from tqctl_runtime.record.postgres import PostgresDatabase
+
+            return Store(PostgresDatabase("postgresql://" + url.removeprefix(scheme), read_only=read_only))
+    raise ConfigError(
+        "the database URL is neither PostgreSQL nor SQLite",
+        hint="write it like postgresql://user@host:5432/database or sqlite:////absolute/path.db",
+    )
+
+
+def _sqlite(path: Path, read_only: bool) -> Store:
+    from tqctl_runtime.record.sqlite import SqliteDatabase
+
+    return Store(SqliteDatabase(path, read_only=read_only))
