@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -130,7 +131,8 @@ class Link:
             idle.append(self._blocking)
             self._blocking = None
         for connection in idle:
-            await connection.disconnect()
+            with suppress(RedisError):  # a peer that does not answer the goodbye
+                await connection.disconnect()
 
     async def _pooled(self, call: Call[Any] | _Plain, seconds: float) -> Any:
         async with self._places:
