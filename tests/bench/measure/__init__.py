@@ -1,0 +1,1 @@
+"""The experiments: each measures some rows of one system on a fresh stage."""
