@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- A worker leaves: what it still owns is released uncounted.
+-- A worker leaves: what it still owns is released uncounted. One that was reaped already has nothing to leave.
 -- KEYS meta
 -- ARGV now, worker
 -- Returns {now, number of released tasks}
@@ -12,15 +12,9 @@
 --- include outcome
 --- include attempt
 local worker = ARGV[2]
+if not redis.call('ZSCORE', k_leases, worker) then return {now, 0} end
 local owned = redis.call('HKEYS', k_own(worker))
-for _, id in ipairs(owned) do
-  local line = read_line(id)
-  if line and line[HELD] == 1 then
-    redis.call('HDEL', k_prog, id)
-    end_attempt(worker, {id, '', O_RELEASED, -1, 0, false, false, 'worker left', ''}, line)
-    write_line(id, line)
-  end
-end
+for _, id in ipairs(owned) do take_away(worker, id, 'worker left') end
 flush_lines()
 local info = redis.call('HGET', k_workers, worker) or '{}'
 redis.call('DEL', k_own(worker), k_slot(worker))

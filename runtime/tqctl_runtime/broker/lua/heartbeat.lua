@@ -37,13 +37,8 @@ local owned = redis.call('HGETALL', k_own(worker))
 for index = 1, #owned, 2 do
   local id = owned[index]
   if not listed[id] and tonumber(owned[index + 1]) < now - lease / 3 then
-    local line = read_line(id)
     redis.call('HDEL', k_own(worker), id)
-    if line and line[HELD] == 1 then
-      redis.call('HDEL', k_prog, id)
-      end_attempt(worker, {id, '', O_RELEASED, -1, 0, false, false, 'owned but not held', ''}, line)
-      write_line(id, line)
-    end
+    take_away(worker, id, 'owned but not held')
   end
 end
 flush_lines()

@@ -8,11 +8,13 @@
 --   leaders {role, holder, term, until...}, catalogue size, journal entries}
 -- Invariants: none, it only reads
 --- include gate
+--- include paused
 local queues, workers, leaders = {}, {}, {}
 for _, name in ipairs(redis.call('SMEMBERS', k_queues)) do
   local head = redis.call('ZRANGE', k_ready(name), 0, 0)
+  local why = is_paused(name) and redis.call('HGET', k_pausewhy, name)
   for _, value in ipairs({name, redis.call('ZCARD', k_ready(name)), redis.call('ZCARD', k_suspects(name)),
-    head[1] or '', redis.call('HGET', k_pausewhy, name) or ''}) do
+    head[1] or '', why or ''}) do
     queues[#queues + 1] = value
   end
 end

@@ -40,10 +40,10 @@ local function take_back(worker, id, line, is_charged, is_suspect)
   local state, reason, outcome
   line[V] = line[V] + 1
   if was_running and is_charged then
-    state, reason = die(id, line)
+    state, reason = die(id, line, '')
     outcome = O_DIED
   else
-    state, reason = requeue(id, line, was_running or is_suspect)
+    state, reason = requeue(id, line, was_running or is_suspect, 0, '')
     outcome = O_INTERRUPTED
   end
   if reason == '' then reason = 'worker lost' end
@@ -54,6 +54,7 @@ local function take_back(worker, id, line, is_charged, is_suspect)
   else
     journal('T', now, id, line[V], state, 0, reason, '')
   end
+  line[TOKEN] = ''
   write_line(id, line)
 end
 

@@ -16,8 +16,10 @@
 --- include ready
 --- include final
 --- include outcome
+--- include paused
 --- include claim
 --- include attempt
+--- include begin
 local worker, request = ARGV[2], tonumber(ARGV[3])
 local slot = redis.call('GET', k_slot(worker))
 slot = slot and cmsgpack.unpack(slot)
@@ -28,26 +30,9 @@ if slot and request == slot[1] then
   return {now, seq, slot[2], slot[3], still_owned(slot[4], slot[2])}
 end
 
-local function owned_lines(items)
-  if #items == 0 then return {} end
-  local ids = {}
-  for index, item in ipairs(items) do ids[index] = item[1] end
-  return redis.call('HMGET', k_st, unpack(ids))
-end
-
-local begun = cmsgpack.unpack(ARGV[6])
-for index, raw in ipairs(owned_lines(begun)) do
-  local item, line = begun[index], decode_line(raw)
-  if line and line[TOKEN] == item[2] and line[HELD] == 1 and line[STATE] ~= S_RUNNING then
-    line[STATE], line[V], line[ATTEMPTS] = S_RUNNING, line[V] + 1, line[ATTEMPTS] + 1
-    line[STARTED] = now - item[3]
-    journal('R', now, item[1], line[V], line[ATTEMPTS], worker, line[STARTED])
-    write_line(item[1], line)
-  end
-end
-flush_lines()
-
-local ended, codes, gone = cmsgpack.unpack(ARGV[7]), {}, {}
+local begun, ended = cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])
+begin_attempts(worker, begun)
+local codes, gone, has_ended = {}, {}, {}
 for index, raw in ipairs(owned_lines(ended)) do
   local item, line = ended[index], decode_line(raw)
   local id = item[1]
@@ -55,9 +40,10 @@ for index, raw in ipairs(owned_lines(ended)) do
     local tomb = not line and redis.call('GET', k_tomb(id))
     codes[index] = tomb and string.sub(tomb, -#item[2]) == item[2] and 2 or 0
     if codes[index] == 0 then redis.call('HINCRBY', k_stat, 'stale', 1) end
-  elseif line[HELD] == 0 then
+  elseif line[HELD] == 0 or has_ended[id] then
     codes[index] = 2
   else
+    has_ended[id] = true
     end_attempt(worker, item, line)
     write_line(id, line)
     gone[#gone + 1] = id

@@ -48,11 +48,6 @@ local function take(worker, token, key, count, reply)
   return #owned / 2
 end
 
-local function is_paused(queue)
-  local till = redis.call('HGET', k_pause, queue)
-  return till and (till == '0' or tonumber(till) > now)
-end
-
 local function claim(worker, token, places, wants_suspect, first)
   local reply, left = {}, math.min(places, 1000)
   for at = first, #ARGV do
@@ -62,7 +57,8 @@ local function claim(worker, token, places, wants_suspect, first)
         left, wants_suspect = left - 1, false
       end
       if left > 0 then left = left - take(worker, token, k_ready(queue), left, reply) end
-      if left <= 0 and redis.call('ZCARD', k_ready(queue)) > 0 then ring(queue) end
+      -- Also where places stayed free: what was popped may have expired.
+      if redis.call('ZCARD', k_ready(queue)) > 0 then ring(queue) end
     end
   end
   return reply
