@@ -5,40 +5,22 @@
 -- ARGV now (ms, 0 = server time), then for each task: head (msgpack array), envelope (opaque)
 -- Returns {epoch, seq, recorder's last sign (ms), now, code, id, code, id ...}
 --   codes: state number 1..3 accepted; -1 the id is known; -2 idempotency key or unique window: id is the first task's;
---   -3 the idempotency key belongs to other work. Error BUSY <retry ms> <why>: nothing was queued.
+--   -3 the idempotency key belongs to other work. Error BUSY <retry ms> <why>: nothing was queued, now or by an
+--   earlier call whose reply was lost: a call of only known tasks is answered.
 -- Invariants: INV-1 INV-4 INV-7
 --- include gate
 --- include pressure
-if is_busy then
-  return redis.error_reply('BUSY 1000 the record is ' .. behind_rows .. ' rows behind, or memory is short')
-end
 --- include line
 --- include journal
 --- include ready
+--- include earlier
 local reply = {epoch, 0, mark[3] or '0', now}
-local ids, envelopes, ready, seen, known_queues = {}, {}, {}, {}, {}
-local heads = {}
-for at = 2, #ARGV, 2 do
-  local head = cmsgpack.unpack(ARGV[at])
-  heads[#heads + 1], ids[#ids + 1] = head, head[1]
-end
-local live = redis.call('HMGET', k_st, unpack(ids))
-local tombs = {}
-for index, id in ipairs(ids) do tombs[index] = k_tomb(id) end
-tombs = redis.call('MGET', unpack(tombs))
+local envelopes, ready, known_queues = {}, {}, {}
 
-local function earlier(index, head)
-  local id, key, fingerprint, unique = head[1], head[10], head[11], head[12]
-  if live[index] or tombs[index] or seen[id] then return -1, id end
-  if key then
-    local held = redis.call('GET', k_idem(key))
-    if held then
-      local first, print = string.match(held, '^(%S+) (%S+)$')
-      return print == fingerprint and -2 or -3, first
-    end
+for index, head in ipairs(is_busy and heads or {}) do
+  if not earlier(index, head) then
+    return redis.error_reply('BUSY 1000 the record is ' .. behind_rows .. ' rows behind, or memory is short')
   end
-  local first = unique and redis.call('GET', k_unique(unique))
-  if first then return -2, first end
 end
 
 local function stand(index, id, line)

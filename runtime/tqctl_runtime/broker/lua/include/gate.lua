@@ -9,6 +9,6 @@ if not meta[1] then
   return redis.error_reply('NOEPOCH the namespace is not open')
 end
 if tonumber(meta[2]) ~= LINE_LAYOUT then
-  return redis.error_reply('LAYOUT the namespace has line layout ' .. meta[2] .. ', not ' .. LINE_LAYOUT)
+  return redis.error_reply('LAYOUT the namespace has line layout ' .. tostring(meta[2]) .. ', not ' .. LINE_LAYOUT)
 end
 local epoch = meta[1]
