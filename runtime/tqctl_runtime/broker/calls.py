@@ -198,7 +198,7 @@ def _live(task_id: str, epoch: int, values: list[Any]) -> LiveTask | None:
         expires_at=line[10],
         due_at=line[11],
         started_at=line[12],
-        worker=token.decode().split("-")[2] if token and line[13] else None,
+        worker=text(token).split("-", 2)[2].rpartition("-")[0] if line[13] else None,
         is_held=bool(line[13]),
         is_suspect=bool(line[14]),
         is_cancel_requested=bool(line[15]),
