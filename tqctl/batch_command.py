@@ -1,0 +1,200 @@
+"""The ``--batch`` side of ``submit``: the stream, progress, bad lines, the summary, waiting."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from tqctl.batch import Batch, Events, Report
+from tqctl.commands.submit import NOT_RECORDED, warn_without_worker
+from tqctl.output import Column, View
+from tqctl.sending import durability_of, has_worker, open_client, read_catalogue, read_overview
+from tqctl.session import say
+from tqctl.text import dump, plural
+from tqctl_runtime.core.errors import Partial, TqctlError, UsageError
+from tqctl_runtime.core.ids import new_id
+
+if TYPE_CHECKING:
+    from tqctl.commands.submit import Options
+    from tqctl.session import Session
+    from tqctl.wish import Wish
+    from tqctl_runtime.client.receipts import Durability, Receipt
+    from tqctl_runtime.client.sync import Client
+    from tqctl_runtime.core.submission import Submission
+
+_MOST_WARNINGS = 5
+
+VIEW = View(
+    "batch",
+    "batch",
+    ("batch", "lines", "submitted", "repeated", "refused"),
+    tuple(Column(name, name, key=name == "batch") for name in ("batch", "lines", "submitted", "repeated", "refused")),
+)
+
+
+def run_batch(session: Session, wish: Wish, options: Options) -> None:
+    """Submit the lines of ``--batch``.
+
+    Raises:
+        Partial: some lines were refused; each was told by its number.
+        TqctlError: the broker failed; the note tells how to go on.
+    """
+    if wish.argv is not None:
+        raise UsageError("nothing may follow -- beside --batch", hint='a line carries it as "argv": ["cmd", "arg"]')
+    if options.resume is not None and not options.resume.startswith("bat_"):
+        raise UsageError(f"{options.resume!r} is not a batch", hint="it begins with bat_ and was told at the start")
+    with (
+        _open(session, str(options.batch)) as (stream, size),
+        open_client(session.settings, may_start=not options.dry_run) as client,
+        _progress(session, size) as moved,
+    ):
+        if options.resume is None and not options.dry_run:
+            batch_id = new_id("bat")
+            session.note(f"batch {batch_id}")
+        else:
+            batch_id = options.resume or new_id("bat")
+        batch = _make(session, client, wish, options, batch_id, moved)
+        report = _run(batch, stream, options)
+    if options.dry_run:
+        session.note(f"dry run: {plural(report.submitted, 'task')} would be submitted, {len(report.refused):,} refused")
+    else:
+        _settle(session, report, options)
+    if report.refused:
+        raise Partial(f"{plural(len(report.refused), 'line')} of {report.lines:,} refused")
+
+
+def _make(
+    session: Session, client: Client, wish: Wish, options: Options, batch_id: str, moved: Callable[[int], None]
+) -> Batch:
+    events = Events(
+        refused=lambda number, why: say(f"line {number}: {why}"),
+        accepted=_accepted(session),
+        moved=moved,
+        waiting=lambda why: session.note(f"waiting: {why}"),
+    )
+    return Batch(
+        _DrySender() if options.dry_run else client,
+        batch_id,
+        wish,
+        events,
+        read_catalogue(client),
+        durability=durability_of(options.durability),
+        limit=session.settings.payload_limit,
+        is_checked=options.is_checked,
+        is_watched=options.wait,
+        recorded=_recorded(session) if options.resume else None,
+    )
+
+
+def _run(batch: Batch, stream: BinaryIO, options: Options) -> Report:
+    try:
+        return batch.run(stream)
+    except (KeyboardInterrupt, TqctlError):
+        line = shlex.join(["tqctl", "submit", "--batch", str(options.batch), "--resume", batch.report.batch])
+        say(f"stopped at line {batch.report.lines:,}; the rest: {line}")
+        raise
+
+
+class _DrySender:
+    """Answers like the broker and keeps nothing."""
+
+    def send(self, wishes: Sequence[Submission], *, durability: Durability) -> list[Receipt]:
+        """Say yes to every task."""
+        from tqctl_runtime.client.receipts import Receipt
+        from tqctl_runtime.core.states import State
+
+        return [Receipt(wish.id, State.QUEUED) for wish in wishes]
+
+
+def _accepted(session: Session) -> Callable[[int, str], None]:
+    """What happens to each accepted line: nothing unless a format asks for all of them."""
+    if session.flags.output == "name":
+        return lambda _, task_id: session.output.line(task_id)
+    if session.flags.output == "jsonl":
+        return lambda number, task_id: session.output.line(dump({"line": number, "id": task_id}))
+    return lambda *_: None
+
+
+def _recorded(session: Session) -> Callable[[list[str]], set[str]]:
+    """Which ids the record has: the broker forgets a finished task's id after an hour, the record does not."""
+
+    def find(ids: list[str]) -> set[str]:
+        with session.inspector() as inspector:
+            return set(inspector.recorded(ids))
+
+    return find
+
+
+def _tell(session: Session, report: Report) -> None:
+    row = {
+        "batch": report.batch,
+        "lines": report.lines,
+        "submitted": report.submitted,
+        "repeated": report.repeated,
+        "refused": [{"line": number, "error": why} for number, why in report.refused],
+    }
+    if session.format == "json":
+        session.output.show(VIEW, [row])
+    elif session.flags.output is None:
+        session.output.line(report.batch)
+    elif session.format not in {"name", "jsonl"}:
+        session.output.rows(VIEW, [{**row, "refused": len(report.refused)}])
+    repeated = f", {report.repeated:,} were there already" if report.repeated else ""
+    session.note(f"{plural(report.submitted, 'task')} submitted{repeated}, {len(report.refused):,} lines refused")
+
+
+def _settle(session: Session, report: Report, options: Options) -> None:
+    _tell(session, report)
+    if report.submitted and not report.is_recorded and options.durability is None:
+        session.note(NOT_RECORDED)
+    if report.pairs and not session.flags.quiet:
+        with open_client(session.settings, may_start=False) as client:
+            overview = read_overview(client)
+        for handler, queue in sorted(report.pairs)[:_MOST_WARNINGS]:
+            warn_without_worker(session, has_worker(overview, handler, queue), handler, queue)
+    if options.wait and report.ids:
+        from tqctl.waiting import wait_for_all
+
+        wait_for_all(session, report.ids, options.wait_timeout)
+
+
+@contextmanager
+def _open(session: Session, name: str) -> Iterator[tuple[BinaryIO, int]]:
+    """The stream of ``--batch`` and its size in bytes, 0 where that is unknown."""
+    if name == "-":
+        yield session.stdin("--batch -"), 0
+        return
+    path = Path(name)
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise UsageError(f"--batch: {name} cannot be read: {error.strerror}") from None
+    with stream:
+        yield stream, path.stat().st_size if path.is_file() else 0
+
+
+@contextmanager
+def _progress(session: Session, size: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; the yielded function takes the bytes of each line."""
+    if not session.shows_progress:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.fields[lines]:,} lines"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    lines = 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("submit", total=size or None, lines=0)
+
+        def moved(count: int) -> None:
+            nonlocal lines
+            lines += 1
+            if lines % 100 == 0:
+                progress.update(bar, advance=0, lines=lines)
+            progress.advance(bar, count)
+
+        yield moved

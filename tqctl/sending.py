@@ -1,0 +1,64 @@
+"""The light road of ``submit``: the client, joined to a broker that is started where that is allowed.
+
+Nothing here may import redis-py, SQL or asyncio; a subprocess test holds the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tqctl_runtime.broker import calls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tqctl_runtime.broker.calls import Overview
+    from tqctl_runtime.client.receipts import Durability
+    from tqctl_runtime.client.sync import Client
+    from tqctl_runtime.core.settings import Settings
+
+
+@contextmanager
+def open_client(settings: Settings, *, may_start: bool) -> Iterator[Client]:
+    """A client on the broker of *settings*; with *may_start* the private one is started when it does not run."""
+    from tqctl_runtime.client.sync import Client
+
+    if settings.redis_url is None and may_start:
+        from tqctl_runtime.broker.embedded import ensure_started
+
+        ensure_started(settings)
+    with Client(settings) as client:
+        yield client
+
+
+def durability_of(word: str | None) -> Durability:
+    """What the flag asks for; without it recorded where somebody records."""
+    if word == "accepted":
+        return "accepted"
+    return "recorded" if word == "recorded" else "auto"
+
+
+def read_row(client: Client, handler: str) -> Mapping[str, Any] | None:
+    """The catalogue row of *handler*."""
+    return client.wire.call(calls.catalogue_row(client.keys, handler))
+
+
+def read_catalogue(client: Client) -> Mapping[str, Mapping[str, Any]]:
+    """All catalogue rows by name."""
+    return client.wire.call(calls.catalogue(client.keys))
+
+
+def read_overview(client: Client) -> Overview:
+    """The live figures."""
+    return client.wire.call(calls.overview(client.keys))
+
+
+def has_worker(overview: Overview, handler: str, queue: str) -> bool:
+    """Whether a live worker runs *handler* and serves *queue*."""
+    return any(
+        handler in worker.info.get("handlers", ()) and queue in worker.info.get("queues", ())
+        for worker in overview.workers
+        if worker.lease_until > overview.now
+    )
