@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import redis
 
@@ -40,8 +41,16 @@ def _problems(client: redis.Redis, name: str, spec: KeySpec) -> list[str]:
     found = []
     if kind != spec.type:
         found.append(f"is a {kind}, its builder says {spec.type}")
-    if spec.bound.startswith("TTL") and client.pttl(name) == -1:
+    if spec.bound.startswith("TTL") and client.pttl(name) == -1 and not _has_live_task(client, name, spec):
         found.append(f"has no TTL ({spec.bound})")
     if spec.name == "bell" and int(client.llen(name)) > 1:
         found.append("holds more than one element")
     return found
+
+
+def _has_live_task(client: redis.Redis, name: str, spec: KeySpec) -> bool:
+    # Only an idempotency key may do without a TTL: until its task is final.
+    if spec.name != "idem":
+        return False
+    value: Any = client.get(name)
+    return bool(client.hexists(name.partition("}:")[0] + "}:st", value.decode().partition(" ")[0]))
