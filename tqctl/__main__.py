@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from tqctl_runtime.core.errors import TqctlError
 
 if TYPE_CHECKING:
     from tqctl.flags import Flags
@@ -68,7 +71,6 @@ def _run(words: list[str]) -> int:
 
     from tqctl.cli import build
     from tqctl.flags import Flags
-    from tqctl_runtime.core.errors import TqctlError
 
     # Typer exports BadParameter alone; everything its parser refuses is of that class's base.
     refused: type[Exception] = typer.BadParameter.__mro__[1]
@@ -96,6 +98,9 @@ def _run(words: list[str]) -> int:
 def _tell(error: Exception, flags: Flags, words: list[str]) -> int:
     from tqctl.mistakes import tell
 
+    with suppress(TqctlError):
+        # What was found before the error comes before it, also where both streams are one terminal.
+        sys.stdout.flush()
     tell(error, flags, words)
     return EXIT_CODES.get(getattr(error, "code", "error"), BUG)
 

@@ -95,7 +95,9 @@ def _keep(text: str, flags: Flags) -> str:
     for folder in (_context_folder(flags), None):
         try:
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                # The mode holds for the last folder alone, and the context's own must be closed to others too.
+                folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                folder.mkdir(exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile(
                 "w", prefix="crash-", suffix=".txt", dir=folder, delete=False, encoding="utf-8", errors="replace"
             ) as stream:

@@ -112,7 +112,7 @@ def check_payload(row: Row, payload: Mapping[str, Any]) -> None:
     names = [name for name, _, _ in row["parameters"]]
     unknown = [] if row.get("takes_any") else [key for key in payload if key not in names]
     if unknown:
-        near = get_close_matches(unknown[0], names, n=2, cutoff=0.5)
+        near = get_close_matches(unknown[0], names, n=2, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else _example(row)
         raise PayloadError(f"{row['name']} has no parameter {unknown[0]!r}", hint=hint)
     missing = [name for name, _, default in row["parameters"] if default is None and name not in payload]

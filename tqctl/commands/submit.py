@@ -102,9 +102,29 @@ def _second_positional(args: list[str], places: list[int], flags: Any) -> UsageE
         hint = " ".join(f"-p {shlex.quote(word)}" for word in words)
         line = shlex.join(["tqctl", "submit", *fixed, *tail])
         return UsageError(f"{words[0]} stands outside of -p", hint=f"{hint}, so: {line}")
-    second = places[1]
-    line = shlex.join(["tqctl", "submit", *args[:second], "--", *args[second:], *tail[1:]])
+    handler, second = args[places[0]], places[1]
+    parameters = _known_parameters(handler)
+    if parameters is None:
+        line = shlex.join(["tqctl", "submit", *args[:second], "--", *args[second:], *tail[1:]])
+    else:
+        name = parameters[0] if parameters else "KEY"
+        line = shlex.join(["tqctl", "submit", handler, "-p", f"{name}={words[0]}"])
     return UsageError(f"submit takes one handler, {words[0]!r} is a second", hint=line)
+
+
+def _known_parameters(handler: str) -> list[str] | None:
+    """Names of what *handler* takes; None where it runs a command, by the catalogue or else by its name."""
+    from tqctl_runtime.config import load_settings
+    from tqctl_runtime.core.builtins import GUARDED
+
+    try:
+        with open_client(load_settings(), may_start=False) as client:
+            row = read_row(client, handler)
+    except TqctlError:
+        row = None
+    if row is None:
+        return None if handler in GUARDED else []
+    return None if row.get("argv") else [name for name, _, _ in row["parameters"]]
 
 
 @verb(submit_app, "submit", examples=_EXAMPLES, cls=SubmitCommand)
