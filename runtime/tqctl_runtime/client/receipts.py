@@ -1,0 +1,149 @@
+"""What a submit is answered with, and the errors of submits that went half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self
+
+from tqctl_runtime.broker.calls import Accepted, Position, Watermark
+from tqctl_runtime.core.errors import Busy, Conflict, Partial, Pending, UsageError
+from tqctl_runtime.core.states import State
+
+#: ``accepted``: Redis has it. ``recorded``: SQL has it too, or it is refused. ``auto``: recorded while a recorder runs.
+Durability = Literal["accepted", "recorded", "auto"]
+#: How long a submit waits for the record, in seconds.
+CONFIRM_TIMEOUT = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
+#: How long a submit is repeated after its connection was lost, in seconds.
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one submission.
+
+    *state* is None where the task was there before: the same id (*is_known*), or the same idempotency key or unique
+    window (*is_duplicate*, *id* is then the first task's). *is_conflict*: the key belongs to other work, *id* names
+    it and nothing was queued. *is_recorded*: the record was seen to have it.
+    """
+
+    id: str
+    state: State | None
+    is_known: bool = False
+    is_duplicate: bool = False
+    is_conflict: bool = False
+    is_recorded: bool = False
+    is_recorder_alive: bool = False
+
+
+class Unconfirmed(Pending):
+    """Tasks that may be queued, but neither broker nor record confirmed it in time; *ids* may be submitted again."""
+
+    def __init__(self, message: str, ids: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.ids = list(ids)
+
+
+class PartlySubmitted(Partial):
+    """A bulk submit that ended early: *ids* were queued, in order; ``__cause__`` is the error that ended it."""
+
+    def __init__(self, message: str, ids: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.ids = list(ids)
+
+
+def make_receipts(accepted: Sequence[Accepted], *, is_alive: bool, is_recorded: bool) -> list[Receipt]:
+    """One receipt for each element of *accepted*."""
+    return [Receipt(a.id, a.state, a.is_known, a.is_duplicate, a.is_conflict, is_recorded, is_alive) for a in accepted]
+
+
+def check_durability(word: str) -> None:
+    """Refuse an unknown *word*.
+
+    Raises:
+        UsageError: it is none of the three.
+    """
+    if word not in ("accepted", "recorded", "auto"):
+        raise UsageError(f"durability {word!r} is none of accepted, recorded, auto")
+
+
+def no_recorder() -> Busy:
+    """The error for an explicit ``recorded`` that nobody could keep; nothing was queued."""
+    return Busy(
+        "nothing was queued: no recorder is running, so the task could not be recorded",
+        retry_after=5.0,
+        hint="tqctl coordinator start, or submit with --durability accepted",
+    )
+
+
+def conflict(receipt: Receipt) -> Conflict:
+    """The error for an idempotency key that belongs to other work."""
+    return Conflict(
+        f"this idempotency key belongs to task {receipt.id}, which has another handler or payload",
+        hint=f"tqctl task show {receipt.id}",
+    )
+
+
+def unconfirmed(ids: Sequence[str]) -> Unconfirmed:
+    """The error for tasks that are queued but not seen in the record in time."""
+    return Unconfirmed(f"{_name(ids)} queued, but not recorded within {CONFIRM_TIMEOUT:g} s", ids, hint=_hint(ids))
+
+
+def doubtful(ids: Sequence[str], why: object) -> Unconfirmed:
+    """The error for tasks of which nobody can tell now whether they are queued."""
+    return Unconfirmed(f"{_name(ids)} may be queued or not: {why}", ids, hint=_hint(ids))
+
+
+def _name(ids: Sequence[str]) -> str:
+    return f"task {ids[0]}" if len(ids) == 1 else f"{len(ids):,} tasks from {ids[0]}"
+
+
+def _hint(ids: Sequence[str]) -> str:
+    return f"tqctl task show {ids[0]}"
+
+
+def is_outdated(mark: Watermark, position: Position) -> bool:
+    """Whether the namespace was rebuilt since *position*: what stood there may be lost with the old epoch."""
+    return mark.position.epoch > position.epoch
+
+
+def partly(ids: Sequence[str], error: Exception) -> PartlySubmitted:
+    """The error for a bulk submit that *error* ended after *ids* were queued."""
+    return PartlySubmitted(f"{len(ids):,} tasks were queued, then: {error}", ids, hint=getattr(error, "hint", None))
+
+
+class Bulk:
+    """What a bulk submit has queued so far. As a context manager it turns an error on the way into PartlySubmitted."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._refused: Receipt | None = None
+
+    def add(self, answered: Sequence[Receipt]) -> None:
+        """Count the receipts of one call."""
+        for receipt in answered:
+            if receipt.is_conflict:
+                self._refused = self._refused or receipt
+            else:
+                self._ids.append(receipt.id)
+
+    def finish(self) -> list[str]:
+        """The ids of all tasks.
+
+        Raises:
+            PartlySubmitted: an idempotency key belonged to other work.
+        """
+        if self._refused is not None:
+            raise partly(self._ids, conflict(self._refused))
+        return self._ids
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ids and isinstance(error, Exception):
+            raise partly(self._ids, error) from error

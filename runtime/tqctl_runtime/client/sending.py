@@ -1,0 +1,159 @@
+"""Sending submissions over a blocking connection: again after a lost reply, and until the record has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+from tqctl_runtime.broker import calls
+from tqctl_runtime.broker.call import Call
+from tqctl_runtime.client import receipts
+from tqctl_runtime.client.receipts import Durability, Receipt
+from tqctl_runtime.client.shapes import Wish, chunks
+from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, Busy, TqctlError
+
+if TYPE_CHECKING:
+    from tqctl_runtime.broker.keys import Keys
+    from tqctl_runtime.broker.wire import Wire
+    from tqctl_runtime.core.submission import Submission
+
+#: The server's clock in milliseconds.
+SERVER_TIME: Call[int] = Call("server_time", ("TIME",), lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
+
+
+def submit_call(keys: Keys, wishes: Sequence[Wish]) -> Call[calls.SubmitReply]:
+    """The call that submits *wishes*."""
+    # It asks each for its head and envelope alone.
+    return calls.submit(keys, cast("Sequence[Submission]", wishes))
+
+
+def is_absent(error: BrokerUnavailable, *, has_worked: bool) -> bool:
+    """Whether there is no broker to wait for: it was never there, rather than lost on the way."""
+    return not has_worked and not isinstance(error, BrokerTimeout)
+
+
+class Delivery:
+    """The rules of one submit that is repeated until it is answered."""
+
+    def __init__(self, ids: Sequence[str], *, has_worked: bool) -> None:
+        self._ids = ids
+        self._has_worked = has_worked
+        self._give_up = time.monotonic() + receipts.PATIENCE
+        self._is_doubtful = False
+        self.pause = receipts.FIRST_PAUSE
+
+    def failed(self, error: TqctlError) -> None:
+        """Return where the call is to be sent again after *pause* seconds.
+
+        Raises:
+            Busy: nothing was queued.
+            Unconfirmed: an earlier sending may have been carried out.
+            BrokerUnavailable: it could not be reached.
+        """
+        if isinstance(error, Busy) and not self._is_doubtful:
+            raise error
+        if isinstance(error, BrokerUnavailable):
+            if is_absent(error, has_worked=self._has_worked):
+                raise error
+            self._is_doubtful = True
+        if time.monotonic() + self.pause > self._give_up:
+            # Busy says that nothing was queued, which is not known of the sending whose reply was lost.
+            raise receipts.doubtful(self._ids, error) from error
+        self.pause = min(self.pause * 2, 0.5)
+
+
+class Sender:
+    """Sends submissions; threads may share one."""
+
+    def __init__(self, wire: Wire, keys: Keys) -> None:
+        self._wire = wire
+        self._keys = keys
+        self._has_worked = False
+
+    def send(self, wishes: Sequence[Wish], durability: Durability) -> list[Receipt]:
+        """Submit at most ``calls.CHUNK`` tasks in one call: all are queued or none.
+
+        Raises:
+            Busy: try later, nothing was queued.
+            Unconfirmed: queued but not recorded in time, or nobody can tell whether they are queued.
+            BrokerUnavailable: the broker cannot be reached.
+        """
+        receipts.check_durability(durability)
+        if durability == "recorded":
+            self._require_recorder()
+        call = submit_call(self._keys, wishes)
+        reply = self._deliver(call, wishes)
+        wants_record = durability == "recorded" or (durability == "auto" and reply.is_recorder_alive)
+        if wants_record:
+            self._confirm(call, wishes, reply.position)
+        return receipts.make_receipts(reply.accepted, is_alive=reply.is_recorder_alive, is_recorded=wants_record)
+
+    def send_many(self, wishes: Iterable[Wish], durability: Durability) -> Iterator[list[Receipt]]:
+        """Submit any number in calls of bounded size, in order; the next call is made while one is under way."""
+        parts = chunks(wishes)
+        first, second = next(parts, None), next(parts, None)
+        if first is None:
+            return
+        if second is None:
+            yield self.send(first, durability)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1, "tqctl-submit") as pool:
+            flying = pool.submit(self.send, first, durability)
+            following: list[Wish] | None = second
+            while following is not None:
+                # Only after the call before has succeeded: an error must leave nothing behind it.
+                answered = flying.result()
+                flying = pool.submit(self.send, following, durability)
+                yield answered
+                try:
+                    following = next(parts, None)
+                except Exception:
+                    yield flying.result()  # queued before the tasks ran out
+                    raise
+            yield flying.result()
+
+    def _deliver(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.SubmitReply:
+        delivery: Delivery | None = None
+        while True:
+            try:
+                reply = self._wire.call(call)
+            except (BrokerUnavailable, Busy) as error:
+                delivery = delivery or Delivery([wish.id for wish in wishes], has_worked=self._has_worked)
+                delivery.failed(error)
+                time.sleep(delivery.pause)
+            else:
+                self._has_worked = True
+                return reply
+
+    def _require_recorder(self) -> None:
+        mark = self._wire.call_idempotent(calls.watermark(self._keys))
+        if self._wire.call_idempotent(SERVER_TIME) - mark.at >= calls.RECORDER_SILENT_MS:
+            raise receipts.no_recorder()
+
+    def _confirm(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], position: calls.Position) -> None:
+        """Wait until the record has *position*; what a rebuilt broker may have lost is submitted again."""
+        give_up = time.monotonic() + receipts.CONFIRM_TIMEOUT
+        pause = receipts.FIRST_PAUSE
+        while True:
+            try:
+                mark = self._wire.call(calls.watermark(self._keys))
+            except BrokerUnavailable:
+                position = self._again(call, wishes)
+                continue
+            if mark.covers(position):
+                return
+            if receipts.is_outdated(mark, position):
+                position = self._again(call, wishes)
+            elif time.monotonic() > give_up:
+                raise receipts.unconfirmed([wish.id for wish in wishes])
+            time.sleep(pause)
+            pause = min(pause * 1.5, receipts.LONGEST_PAUSE)
+
+    def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.Position:
+        try:
+            return self._deliver(call, wishes).position
+        except TqctlError as error:
+            raise receipts.doubtful([wish.id for wish in wishes], error) from error

@@ -1,0 +1,158 @@
+"""Waiting for tasks to end: what to ask and how to read it; :mod:`sync` and :mod:`asynchronous` do the asking.
+
+A waiter listens on the tasks' channels first and asks then, so that no end falls between; a poll catches what a broken
+connection swallowed. Ends that Redis has forgotten, or kept no result of, come from the record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tqctl_runtime.broker import calls
+from tqctl_runtime.client.outcomes import Ended, no_such_task
+from tqctl_runtime.client.receipts import PATIENCE
+from tqctl_runtime.core.errors import BrokerUnavailable, WaitTimeout
+from tqctl_runtime.core.states import FINAL, State
+
+if TYPE_CHECKING:
+    from tqctl_runtime.broker.keys import Keys
+    from tqctl_runtime.broker.wire import Subscription, Wire
+
+#: The safety net beside the channels, and the wait for an end that only the record can tell, in seconds.
+POLL, RECORD_POLL = 1.0, 0.05
+#: How long the record may take to tell why a task died; the end itself is known by then.
+_REASON_PATIENCE = 1.0
+_BURST = 500
+
+#: Reads the end of a task from the record; None where the record does not know it, or not its end.
+ReadEnd = Callable[[str], Ended | None]
+
+
+class Pending:
+    """The tasks that are still waited for, and until when."""
+
+    def __init__(self, ids: Iterable[str], timeout: float | None) -> None:
+        self.ids = dict.fromkeys(ids)
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._owed: dict[str, float] = {}
+
+    def pause(self) -> float:
+        """How long to listen before asking again, in seconds.
+
+        Raises:
+            WaitTimeout: the time is over.
+        """
+        longest = RECORD_POLL if self._owed else POLL
+        if self._deadline is None:
+            return longest
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise self.too_late()
+        return min(longest, left)
+
+    def too_late(self) -> WaitTimeout:
+        """The error for tasks that did not end in time."""
+        first = next(iter(self.ids))
+        what = f"task {first}" if len(self.ids) == 1 else f"{len(self.ids):,} tasks, {first} among them,"
+        return WaitTimeout(f"{what} did not end within {self._timeout:g} s; the work goes on", hint="tqctl task wait")
+
+    def due(self) -> list[str]:
+        """All ids that are still waited for."""
+        return list(self.ids)
+
+    def asks_record(self, seen: calls.Watched) -> bool:
+        """Whether :meth:`settle` may read the record, which blocks."""
+        return seen.state is None or (seen.state in FINAL and not seen.detail)
+
+    def settle(self, seen: calls.Watched, read_end: ReadEnd) -> Ended | None:
+        """The end of a task that *seen* tells, the record asked where it must be; None while it has not ended.
+
+        Raises:
+            NotFound: neither store knows the task.
+            RecordUnavailable: only the record could tell, and it cannot be reached.
+        """
+        if seen.id not in self.ids or (seen.state is not None and seen.state not in FINAL):
+            return None
+        end = self._end(seen, read_end)
+        if end is not None:
+            self._owed.pop(seen.id, None)
+            del self.ids[seen.id]
+        return end
+
+    def _end(self, seen: calls.Watched, read_end: ReadEnd) -> Ended | None:
+        if seen.state is None:
+            return self._recorded(seen, read_end)
+        if seen.detail or seen.state in (State.CANCELLED, State.EXPIRED):
+            return Ended.of_detail(seen.id, seen.state, seen.detail)
+        since = self._owed.setdefault(seen.id, time.monotonic())
+        found = read_end(seen.id)
+        if found is not None:
+            return found
+        if seen.state == State.DEAD and time.monotonic() - since > _REASON_PATIENCE:
+            return Ended(seen.id, seen.state)
+        return None
+
+    def _recorded(self, seen: calls.Watched, read_end: ReadEnd) -> Ended:
+        found = read_end(seen.id)
+        if found is None:
+            raise no_such_task(seen.id)
+        return found
+
+
+def wait_for_ends(
+    wire: Wire, keys: Keys, ids: Sequence[str], timeout: float | None, read_end: ReadEnd
+) -> Iterator[Ended]:
+    """The ends of *ids* as they come.
+
+    Raises:
+        WaitTimeout: *timeout* seconds passed before all had ended.
+        NotFound: neither store knows a task.
+        BrokerUnavailable: there was no broker at the start, or none for a while.
+        RecordUnavailable: only the record could tell, and it cannot be reached.
+    """
+    pending = Pending(ids, timeout)
+    lost_at: float | None = None
+    is_first = True
+    while pending.ids:
+        try:
+            with wire.subscribe(*map(keys.done_channel, pending.ids)) as heard:
+                is_first = False
+                for end in _listen(wire, keys, heard, pending, read_end):
+                    lost_at = None
+                    yield end
+        except BrokerUnavailable:
+            lost_at = lost_at or time.monotonic()
+            if is_first or time.monotonic() - lost_at > PATIENCE:
+                raise
+            time.sleep(min(RECORD_POLL, pending.pause()))
+
+
+def _listen(wire: Wire, keys: Keys, heard: Subscription, pending: Pending, read_end: ReadEnd) -> Iterator[Ended]:
+    asked = pending.due()
+    while pending.ids:
+        for start in range(0, len(asked), calls.CHUNK):
+            for seen in wire.call(calls.watch(keys, asked[start : start + calls.CHUNK])):
+                end = pending.settle(seen, read_end)
+                if end is not None:
+                    yield end
+        if pending.ids:
+            asked = _next_news(heard, pending)
+
+
+def _next_news(heard: Subscription, pending: Pending) -> list[str]:
+    """Ids to ask about: those told on their channels, or all when nothing came."""
+    message = heard.wait(pending.pause())
+    if message is None:
+        return pending.due()
+    told = [message]
+    while len(told) < _BURST and (message := heard.wait(0)) is not None:
+        told.append(message)
+    return [task_id for channel, _ in told if (task_id := task_of(channel)) in pending.ids]
+
+
+def task_of(channel: str) -> str:
+    """The task id at the end of a done channel's name."""
+    return channel.rpartition(":")[2]
