@@ -117,16 +117,25 @@ def parse_instant(text: str, *, now: datetime) -> datetime:
             f"{text!r} is not a time", hint="write it like 2026-12-24T18:00, 18:00, tomorrow 09:00, +10m or -1h"
         ) from None
     if moment.tzinfo is None:
-        # Local zones change their offset over the year: the system's rule for that day, not today's offset.
-        moment = moment.astimezone() if now.tzinfo is not UTC else moment.replace(tzinfo=UTC)
+        moment = _localise(moment, now)
     return moment.astimezone(UTC)
+
+
+def _localise(naive: datetime, now: datetime) -> datetime:
+    """*naive* in the zone of *now*.
+
+    Zones change their offset over the year: where *now* is this system's local time, its rule for that day counts.
+    """
+    if now.tzinfo is not UTC and now.utcoffset() == now.astimezone().utcoffset():
+        return naive.astimezone()
+    return naive.replace(tzinfo=now.tzinfo)
 
 
 def _clock_instant(clock: re.Match[str], now: datetime, text: str) -> datetime:
     try:
-        moment = now.replace(hour=int(clock[2]), minute=int(clock[3]), second=int(clock[4] or 0), microsecond=0)
+        naive = datetime(now.year, now.month, now.day, int(clock[2]), int(clock[3]), int(clock[4] or 0))  # noqa: DTZ001  its zone comes last
     except ValueError:
         raise UsageError(f"{text!r} is not a time of day", hint="hours are 0-23, minutes 0-59") from None
-    if clock[1] == "tomorrow" or (clock[1] is None and moment <= now):
-        moment += timedelta(days=1)
-    return moment.astimezone(UTC)
+    if clock[1] == "tomorrow" or (clock[1] is None and _localise(naive, now) <= now):
+        naive += timedelta(days=1)
+    return _localise(naive, now).astimezone(UTC)

@@ -5,6 +5,7 @@ A derived id keeps its parent's time and takes the rest from a hash, so the same
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import time
@@ -29,12 +30,9 @@ def _base32(number: int, length: int) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
-class _Last:
-    """The last id this process made: its time, that time's text, its random part."""
-
-    milliseconds = 0
-    stamp = ""
-    random = 0
+#: Milliseconds of the last id, their text, and what counts up from a random start. Replaced as a whole, so that threads
+#: need no lock: two that see a new millisecond at once both start at random.
+_last: tuple[int, str, itertools.count[int]] = (0, "", itertools.count())
 
 
 def new_id(kind: str) -> str:
@@ -42,13 +40,22 @@ def new_id(kind: str) -> str:
 
     Ids of one process in one millisecond count up from a random start, so that equals in rank keep their order.
     """
+    global _last  # noqa: PLW0603  the state of this process
     milliseconds = time.time_ns() // 1_000_000
-    if milliseconds <= _Last.milliseconds:
-        _Last.random += 1
-    else:
-        _Last.milliseconds, _Last.stamp = milliseconds, _base32(milliseconds, 10)
-        _Last.random = int.from_bytes(os.urandom(10), "big") >> 1
-    return f"{kind}_{_Last.stamp}{_base32(_Last.random, 16)}"
+    last = _last
+    if milliseconds > last[0]:
+        start = int.from_bytes(os.urandom(10), "big") >> 1
+        _last = last = (milliseconds, _base32(milliseconds, 10), itertools.count(start))
+    return f"{kind}_{last[1]}{_base32(next(last[2]), 16)}"
+
+
+def _forget_last() -> None:
+    """Start anew: a forked child must not count on from where its parent does."""
+    global _last  # noqa: PLW0603  the state of this process
+    _last = (0, "", itertools.count())
+
+
+os.register_at_fork(after_in_child=_forget_last)
 
 
 def derived_id(kind: str, parent: str, ordinal: int | str) -> str:
