@@ -1,0 +1,1 @@
+"""The coordinator: any number run, one leads and does what must be done once."""

@@ -1,0 +1,209 @@
+"""The coordinator's process: takes part in the election, runs the roles while it leads, shows that it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.embedded import wait_running
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.leader_calls import coordinator_beat
+from tqctl_runtime.broker.link import Link
+from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.coordinator.leader import Leader
+from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
+from tqctl_runtime.coordinator.runner import RoleRunner, pause
+from tqctl_runtime.core.clock import now_ms
+from tqctl_runtime.core.errors import TqctlError, Unavailable
+from tqctl_runtime.core.ids import new_id
+from tqctl_runtime.observe.logging import get_logger
+from tqctl_runtime.record.store import open_store
+
+if TYPE_CHECKING:
+    from tqctl_runtime.core.settings import Settings
+    from tqctl_runtime.record.store import Store
+
+R = TypeVar("R")
+
+BEAT_SECONDS = 5.0
+_OPEN_RETRY_SECONDS = 1.0
+_BROKER_WAIT_SECONDS = 30.0
+_log = get_logger("coordinator")
+
+
+def run_coordinator(settings: Settings, ready: Callable[[], None], *, name: str = "coordinator") -> int:
+    """Run a coordinator until TERM or INT; calls *ready* once somebody leads. Returns the exit code.
+
+    Raises:
+        ConfigError: the record's schema is older, or a URL is not usable.
+        StoresDiffer: Redis and the record do not belong together.
+        Unavailable: the private server does not run.
+    """
+    return asyncio.run(Coordinator(settings, name=name).run(ready))
+
+
+class Coordinator:
+    """One coordinator. *version* is what its heartbeat shows."""
+
+    def __init__(self, settings: Settings, *, name: str = "coordinator", specs: list[RoleSpec] | None = None) -> None:
+        self.id = new_id("coo")
+        self._settings = settings
+        self._name = name
+        self._keys = Keys(settings.namespace)
+        self._specs = all_roles() if specs is None else specs
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._started_at = now_ms()
+        self._runners: list[RoleRunner] = []
+
+    def stop(self) -> None:
+        """Stop: the first time after the journal is drained, the second time at once."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def run(self, ready: Callable[[], None]) -> int:
+        """Everything from the start to the end; see :func:`run_coordinator`."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        address = await asyncio.to_thread(wait_running, self._settings, within=_BROKER_WAIT_SECONDS)
+        _log.info("started", id=self.id, broker=address.display)
+        with ThreadPoolExecutor(1, thread_name_prefix="election") as pool:
+            store = open_store(self._settings)
+            try:
+                if await self._open(pool, store, address):
+                    await self._take_part(pool, store, address, ready)
+            finally:
+                await _in(pool, store.close)
+        _log.info("stopped", id=self.id)
+        return 0
+
+    async def _open(self, pool: ThreadPoolExecutor, store: Store, address: BrokerAddress) -> bool:
+        """Bring the schema up to date and open the namespace; False when we were stopped meanwhile."""
+
+        def once() -> None:
+            done = store.prepare()
+            if done:
+                _log.info("record migrated", migrations=len(done))
+            with Wire(address) as wire:
+                opened = open_namespace(store, wire, self._keys)
+            _log.info("namespace open", epoch=opened.epoch, is_new=opened.is_new)
+
+        while not self._stop.is_set():
+            try:
+                await _in(pool, once)
+                return True
+            except Unavailable as error:
+                _log.warning("waiting for a store", error=error.message)
+                await pause(self._stop, _OPEN_RETRY_SECONDS)
+        return False
+
+    async def _take_part(
+        self, pool: ThreadPoolExecutor, store: Store, address: BrokerAddress, ready: Callable[[], None]
+    ) -> None:
+        async def next_term() -> int:
+            return await _in(pool, lambda: store.next_term("coordinator", self.id))
+
+        async with Link(address) as link:
+            leader = Leader(link=link, keys=self._keys, holder=self.id, next_term=next_term)
+            tasks = [
+                asyncio.create_task(leader.run(), name="election"),
+                asyncio.create_task(self._beat(link, leader), name="heartbeat"),
+                asyncio.create_task(self._tell(leader, ready), name="ready"),
+            ]
+            leading = asyncio.create_task(self._lead(leader, address), name="roles")
+            try:
+                await _until_first([*tasks[:2], leading])
+            finally:
+                self._stop.set()
+                await leading
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await leader.resign()
+                with suppress(TqctlError):
+                    await link.call(coordinator_beat(self._keys, self.id, None))
+
+    async def _lead(self, leader: Leader, address: BrokerAddress) -> None:
+        """Run the roles in every term that we lead, until we are stopped."""
+        while not self._stop.is_set():
+            changed = leader.changed
+            if leader.term is None:
+                await _first_of(changed, self._stop)
+                continue
+            term = leader.term
+            halt = asyncio.Event()
+            self._runners = [
+                RoleRunner(spec, self._settings, self._keys, address, leader, term=term, halt=halt, hurry=self._hurry)
+                for spec in self._specs
+            ]
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch(leader, term, halt), name="watch")
+                for runner in self._runners:
+                    group.create_task(runner.run(), name=runner.name)
+            self._runners = []
+
+    async def _watch(self, leader: Leader, term: int, halt: asyncio.Event) -> None:
+        while not self._stop.is_set():
+            changed = leader.changed
+            if leader.term != term:
+                break
+            await _first_of(changed, self._stop)
+        halt.set()
+
+    async def _tell(self, leader: Leader, ready: Callable[[], None]) -> None:
+        """Call *ready* once we lead or saw another leader."""
+        await leader.settled.wait()
+        ready()
+
+    async def _beat(self, link: Link, leader: Leader) -> None:
+        while True:
+            try:
+                await link.call(coordinator_beat(self._keys, self.id, self._info(leader)))
+            except TqctlError as error:
+                _log.warning("no heartbeat", error=error.message)
+            await pause(leader.changed, BEAT_SECONDS)
+
+    def _info(self, leader: Leader) -> dict[str, object]:
+        from tqctl_runtime.observe.registry import version
+
+        return {
+            "name": self._name,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "version": version(),
+            "started_at": self._started_at,
+            "at": int(time.time() * 1000),
+            "term": leader.term,
+            "roles": {runner.name: runner.problem for runner in self._runners},
+        }
+
+
+async def _in(pool: ThreadPoolExecutor, work: Callable[[], R]) -> R:
+    return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+async def _until_first(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait until one of *tasks* ends, and raise what ended it."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for waiting in waits:
+            waiting.cancel()

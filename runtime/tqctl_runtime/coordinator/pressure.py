@@ -1,0 +1,50 @@
+"""Back-pressure: the leader writes each second at which marks submits and claims are refused."""
+
+from __future__ import annotations
+
+from tqctl_runtime.broker.leader_calls import server_info, set_marks
+from tqctl_runtime.coordinator.roles import Tools
+from tqctl_runtime.observe.logging import get_logger
+
+INTERVAL = 1.0
+#: The share of ``maxmemory`` from which submits answer busy: finishing what is there needs the rest.
+MEMORY_SHARE = 0.85
+_log = get_logger("pressure")
+
+
+class Pressure:
+    """Writes the marks of the settings and whether memory is short."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._was_short = False
+
+    def run_once(self) -> int:
+        """Look at the server's memory and write the marks; nothing is ever left to do at once.
+
+        Raises:
+            LeaseLost: the term is over.
+        """
+        tools, settings = self._tools, self._tools.settings
+        is_short = is_memory_short(tools.wire.call_idempotent(server_info("memory")))
+        if is_short != self._was_short:
+            _log.warning("memory is short: submits answer busy" if is_short else "memory suffices again")
+            self._was_short = is_short
+        tools.wire.call_idempotent(
+            set_marks(
+                tools.keys,
+                term=tools.term,
+                busy_rows=settings.busy_rows,
+                busy_bytes=settings.busy_bytes,
+                stop_rows=settings.stop_rows,
+                stop_bytes=settings.stop_bytes,
+                is_memory_short=is_short,
+            )
+        )
+        return 0
+
+
+def is_memory_short(info: dict[str, str]) -> bool:
+    """Whether INFO *memory* tells of more than :data:`MEMORY_SHARE` in use; a server without a limit is never short."""
+    limit = int(info.get("maxmemory", "0"))
+    return limit > 0 and int(info.get("used_memory", "0")) > limit * MEMORY_SHARE

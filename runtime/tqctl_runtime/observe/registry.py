@@ -1,0 +1,154 @@
+"""The processes of a context on this machine: each writes a file about itself, anybody may read them.
+
+A process is known by its id and the instant it began, so that another one that got the same id later is never taken
+for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqctl_runtime.core.clock import now_ms
+
+if TYPE_CHECKING:
+    from tqctl_runtime.core.settings import Settings
+
+#: The states a process says it is in.
+STARTING, READY, STOPPING = "starting", "ready", "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """One process. *since* is ms; *began* is what tells it from a later process of the same *pid*."""
+
+    role: str
+    name: str
+    pid: int
+    since: int
+    state: str
+    version: str
+    log: str
+    began: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether that very process still runs."""
+        return bool(self.began) and began_at(self.pid) == self.began
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signal it, unless it is gone; tells whether it was there."""
+        if not self.is_alive:
+            return False
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+@cache
+def version() -> str:
+    """The version of this installation; empty where it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("tqctl")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def began_at(pid: int) -> str:
+    """When process *pid* began, as text to compare; empty where there is none, or only its remains."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return _began_by_ps(pid) if not Path("/proc/self").exists() else ""
+    # The name in brackets may hold anything; the fields after it are state, …, and the 20th is ticks since the boot.
+    fields = text.rpartition(")")[2].split()
+    return "" if fields[0] in "ZX" else f"{_boot_id()}:{fields[19]}"
+
+
+@cache
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return ""
+
+
+def _began_by_ps(pid: int) -> str:
+    import subprocess
+
+    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
+def folder(settings: Settings) -> Path:
+    """Where the files about processes are; it need not exist."""
+    return settings.context_home / "run"
+
+
+class Registration:
+    """This process's own file."""
+
+    def __init__(self, path: Path, info: ProcessInfo) -> None:
+        self._path = path
+        self._info = info
+        self._write()
+
+    def say(self, state: str) -> None:
+        """Change the state that others see."""
+        self._info = replace(self._info, state=state)
+        self._write()
+
+    def _write(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_text(json.dumps(asdict(self._info)), encoding="utf-8")
+        fresh.replace(self._path)
+
+
+@contextmanager
+def registered(settings: Settings, *, role: str, name: str, log: Path | None) -> Iterator[Registration]:
+    """Be known as *role* and *name* while the block runs; the folder of the context must be there."""
+    place = folder(settings)
+    place.mkdir(mode=0o700, exist_ok=True)
+    pid = os.getpid()
+    path = place / f"{role}-{pid}.json"
+    info = ProcessInfo(role, name, pid, now_ms(), STARTING, version(), str(log or ""), began_at(pid))
+    try:
+        yield Registration(path, info)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def living(settings: Settings) -> list[ProcessInfo]:
+    """Every registered process that runs, oldest first; files of dead ones are passed over."""
+    found = []
+    for path in folder(settings).glob("*.json"):
+        info = _read(path)
+        if info is not None and info.is_alive:
+            found.append(info)
+    return sorted(found, key=lambda info: (info.since, info.pid))
+
+
+def sweep(settings: Settings) -> None:
+    """Remove the files of processes that are gone."""
+    for path in folder(settings).glob("*.json"):
+        info = _read(path)
+        if info is None or not info.is_alive:
+            path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> ProcessInfo | None:
+    try:
+        return ProcessInfo(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
