@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,28 @@ def _loop_ms() -> float:
     return (time.perf_counter() - began) * 1000
 
 
+def _cpu_ticks() -> list[int]:
+    return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+
+
+@contextlib.contextmanager
+def _watched(phase: str, results: Results) -> Iterator[None]:
+    """Note what the machine was like during *phase*: load, share of CPU time the host kept for others, a loop's ms."""
+    before = _cpu_ticks()
+    yield
+    spent = [now - then for now, then in zip(_cpu_ticks(), before, strict=True)]
+    stolen = spent[7] / max(sum(spent), 1)
+    results.machine.append({"phase": phase, "load": os.getloadavg()[0], "stolen": stolen, "loop_ms": _loop_ms()})
+
+
 def _measure_round(number: int, systems: list[System], options: Options, results: Results) -> None:
     """Every experiment for every system once; each round begins with another system."""
-    results.machine.append({"load": os.getloadavg()[0], "loop_ms": _loop_ms()})
     turn = systems[number % len(systems) :] + systems[: number % len(systems)]
     for rows, measure in _BY_ROUND:
         if not options.wants(*rows):
             continue
         for system in turn:
-            if not system.has_worker:
+            if not any(system.measures(row) for row in options.rows.intersection(rows)):
                 continue
             _tell(f"round {number + 1} of {options.rounds}: {', '.join(rows)}: {system.name}")
             try:
@@ -68,11 +82,14 @@ def _measure_round(number: int, systems: list[System], options: Options, results
 def measure_all(systems: list[System], options: Options) -> Results:
     """All rows that *options* ask for; what fails is remarked, the rest goes on."""
     results = Results()
-    for number in range(options.rounds):
-        _measure_round(number, systems, options, results)
+    if any(options.wants(*rows) for rows, _ in _BY_ROUND):
+        for number in range(options.rounds):
+            with _watched(f"round {number + 1}", results):
+                _measure_round(number, systems, options, results)
     if options.wants(*SHELL_ROWS):
         _tell(f"shell rows: {options.shell_runs} passes")
-        measure_shell(systems, options, results)
+        with _watched("shell", results):
+            measure_shell(systems, options, results)
     if options.wants(*KILL_ROWS):
         _tell(f"kill9: {options.rounds} rounds at once, at most {options.kill_bound:.0f} s")
         measure_kill([system for system in systems if system.has_worker and system.role != "floor"], options, results)

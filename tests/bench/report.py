@@ -28,27 +28,28 @@ class Report:
     def text(self) -> str:
         """The whole report as plain text."""
         lines = ["tqctl bench: " + ", ".join(f"{key} {value}" for key, value in self.about.items())]
-        lines += [f"  round {number}: {self._machine(seen)}" for number, seen in enumerate(self.results.machine, 1)]
+        lines += [f"  {self._machine(seen)}" for seen in self.results.machine]
         measured = {row for row, _ in self.results.samples} | {row for row, _ in self.results.remarks}
         for row in ROWS.values():
             if row.name in measured:
                 lines += ["", *self._row(row)]
         lines += ["", "What each keeps, and how it was run", *self._keeps()]
-        lines += ["", "Goals", *(self._verdict(verdict) for verdict in self.verdicts)]
+        lines += ["", "Goals", *self._scale(), *(self._verdict(verdict) for verdict in self.verdicts)]
         lines += [f"  not judged: {text}" for text in self.missing]
         return "\n".join(lines) + "\n"
 
     def _machine(self, seen: dict[str, Any]) -> str:
-        return f"load {seen['load']:.2f}, fixed Python loop {seen['loop_ms']:.0f} ms"
+        loop, stolen = f"fixed Python loop {seen['loop_ms']:.0f} ms", f"{seen['stolen']:.0%} of the CPU stolen"
+        return f"{seen['phase']}: load {seen['load']:.2f}, {stolen}, {loop}"
 
     def _row(self, row: Row) -> list[str]:
         lines = [f"{row.name}: {row.unit}; {row.what}"]
+        without: dict[str, list[str]] = {}
         for system in self.systems:
             value = self.results.median(row.name, system.name)
             remark = self.results.remarks.get((row.name, system.name), "")
             if value is None:
-                if remark:
-                    lines.append(f"  {system.name:<13}{'–':>10}  {remark}")
+                without.setdefault(remark, []).append(system.name)
                 continue
             found = self.results.samples[row.name, system.name]
             span = f"({_number(min(found))} – {_number(max(found))})"
@@ -56,6 +57,7 @@ class Report:
             lines.append(
                 f"  {system.name:<13}{_number(value):>10}  {span:<22}{ratios:<38}{self._extra(row, system)}{remark}"
             )
+        lines += [f"  {'–':>23}  {', '.join(names)}: {remark}" for remark, names in without.items() if remark]
         return lines
 
     def _ratios(self, row: Row, system: System, value: float) -> str:
@@ -78,6 +80,12 @@ class Report:
 
     def _keeps(self) -> list[str]:
         return [f"  {system.name:<13}keeps {system.keeps}\n{'':<15}{system.settings}" for system in self.systems]
+
+    def _scale(self) -> list[str]:
+        bare = self.results.median("cli_version", "floor-shell")
+        if bare is None:
+            return []
+        return [f"  (the bare interpreter takes {bare:.0f} ms here; the ms bounds were set where it takes 6)"]
 
     def _verdict(self, verdict: Verdict) -> str:
         word = "reached" if verdict.is_reached else "MISSED "

@@ -54,7 +54,7 @@ ROWS = {
         Row("script_submit", "ms", f"a Python script that submits one; {_START}", False, "floor-single", True),
         Row("cli_help", "ms", f"--help; {_START}", False, "floor-shell"),
         Row("cli_version", "ms", f"--version; {_START}", False, "floor-shell"),
-        Row("cli_tab", "ms", f"one TAB in bash; {_START}", False, "floor-shell"),
+        Row("cli_tab", "ms", f"one TAB on a live name (handlers); {_START}", False, "floor-shell"),
         Row("cli_task_show", "ms", f"task show ID; {_START}", False, "floor-shell"),
         Row("cli_status", "ms", f"status; {_START}", False, "floor-shell"),
         Row("cli_task_list", "ms", f"task list of 50 rows; {_START}", False, "floor-shell"),

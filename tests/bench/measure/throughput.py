@@ -31,7 +31,12 @@ def measure_bulk(system: System, options: Options, results: Results) -> None:
 
 def _fill(stage: Stage, command: str, row: str, options: Options, results: Results) -> None:
     answer = stage.drive(command, options.tasks)
-    if row and options.wants(row) and command == ("each" if row == "enqueue_1" else "bulk"):
+    if (
+        row
+        and options.wants(row)
+        and stage.system.measures(row)
+        and command == ("each" if row == "enqueue_1" else "bulk")
+    ):
         results.add(row, stage.system.name, answer["tasks"] / answer["seconds"])
     wait_for(lambda: stage.system.is_quiet(stage), "the record has every submit", options.drain_bound)
 

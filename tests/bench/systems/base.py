@@ -132,6 +132,10 @@ class System:
         """The command of each worker for *use*."""
         raise BenchError(f"{self.name} has no worker")
 
+    def measures(self, row: str) -> bool:
+        """Whether *row* makes sense for this system."""
+        return self.has_worker
+
     def worker_env(self, use: Use) -> dict[str, str]:
         """Environment of the workers for *use*, beside the stage's."""
         return {}
@@ -165,6 +169,10 @@ class System:
             for key in client.scan_iter(count=1000):
                 if client.pttl(key) > 0:
                     client.delete(key)
+
+    def fill_for_shell(self, stage: Stage) -> None:
+        """Whatever the timed commands need to be there."""
+        return
 
     def shell(self, stage: Stage, what: Shell) -> list[str] | None:
         """The command line for *what*; None: it has none."""

@@ -33,6 +33,10 @@ class Floor(System):
         """One or two loops."""
         return [[self.python, "-m", self.app, self.kind]] * (2 if use is Use.DRAIN_2 else 1)
 
+    def measures(self, row: str) -> bool:
+        """The batches matter for the drains only; all else is the same for both kinds."""
+        return self.kind == "single" or row.startswith("drain")
+
     def pending(self, stage: Stage) -> int:
         """The length of its list."""
         return stage.require_redis().client.llen("floor:queue")

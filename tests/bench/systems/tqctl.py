@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tests.bench.environments import ROOT
-from tests.bench.processes import BenchError, run
+from tests.bench.processes import run, wait_for
 from tests.bench.servers import RedisServer
 from tests.bench.systems.base import Role, Shell, Stage, System, Use
 
@@ -18,6 +19,7 @@ _PREFIX = f"{{tq:{_NAMESPACE}}}:"
 _FINISHED = "SELECT count(*) FROM tasks WHERE finished_at IS NOT NULL"
 _KNOWN = "SELECT count(*) FROM tasks"
 _UP_TIMEOUT = 60.0
+_PAGE = 50
 
 
 class Tqctl(System):
@@ -41,7 +43,7 @@ class Tqctl(System):
         self.python = sys.executable
 
     def up(self, stage: Stage) -> None:
-        """Start the stack without workers, then let a worker tell its handlers to the catalogue."""
+        """Start the stack without workers."""
         for name in [name for name in stage.env if name.startswith("TQCTL_") and not name.startswith("TQCTL_BENCH_")]:
             del stage.env[name]
         stage.env["TQCTL_HOME"] = str(stage.folder / "home")
@@ -83,20 +85,20 @@ class Tqctl(System):
     def _count(self, stage: Stage, query: str) -> int:
         if self.pair == "servers":
             return stage.require_database().number(query)
-        with sqlite3.connect(f"file:{self._sqlite_file(stage)}?mode=ro", uri=True, timeout=5) as connection:
+        record = stage.folder / "home" / "default" / "record.db"
+        with contextlib.closing(sqlite3.connect(f"file:{record}?mode=ro", uri=True, timeout=5)) as connection:
             return int(connection.execute(query).fetchone()[0])
-
-    def _sqlite_file(self, stage: Stage) -> Path:
-        home = stage.folder / "home" / "default"
-        for path in sorted(home.rglob("*")):
-            if path.is_file() and path.stat().st_size >= 16 and path.open("rb").read(15) == b"SQLite format 3":
-                return path
-        raise BenchError(f"no SQLite file below {home}")
 
     def extra_bytes(self, stage: Stage, tasks: int) -> dict[str, float]:
         """The journal, which is trimmed a minute behind the record."""
         size = stage.require_redis().client.memory_usage(f"{_PREFIX}j", samples=0)
-        return {"journal": (size or 0) / tasks}
+        return {"journal": float(size or 0) / tasks}
+
+    def fill_for_shell(self, stage: Stage) -> None:
+        """A live worker and a page of finished tasks."""
+        stage.start(Use.DEFAULTS)
+        stage.drive("bulk", _PAGE)
+        wait_for(lambda: self.recorded(stage) >= _PAGE, "a page of tasks is recorded", _UP_TIMEOUT)
 
     def shell(self, stage: Stage, what: Shell) -> list[str] | None:
         """Every command line that is timed."""
@@ -110,13 +112,7 @@ class Tqctl(System):
             case Shell.VERSION:
                 return self._tqctl("--version")
             case Shell.TAB:
-                return [
-                    "env",
-                    "_TQCTL_COMPLETE=complete_bash",
-                    "COMP_WORDS=tqctl task ",
-                    "COMP_CWORD=2",
-                    *self._tqctl(),
-                ]
+                return self._tqctl("__complete", "handlers", "e")
             case Shell.SHOW:
                 return self._tqctl("task", "show", self._some_task(stage))
             case Shell.STATUS:
