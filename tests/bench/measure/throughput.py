@@ -14,7 +14,10 @@ BULK_ROWS = ("enqueue_bulk", "drain_2")
 def measure_lone(system: System, options: Options, results: Results) -> None:
     """Fill one by one, then drain with one worker."""
     with system.open(options.work, options.tasks) as stage:
-        _fill(stage, "each" if options.wants("enqueue_1") else "bulk", "enqueue_1", options, results)
+        lone = options.wants("enqueue_1") and system.measures("enqueue_1")
+        rate = _fill(stage, "each" if lone else "bulk", options)
+        if lone:
+            results.add("enqueue_1", system.name, rate)
         if options.wants("drain_1", "drain_recorded"):
             _drain(stage, Use.DRAIN_1, options, results)
 
@@ -22,23 +25,20 @@ def measure_lone(system: System, options: Options, results: Results) -> None:
 def measure_bulk(system: System, options: Options, results: Results) -> None:
     """Fill by the bulk call, then drain with two workers."""
     with system.open(options.work, options.tasks) as stage:
-        _fill(stage, "bulk", "enqueue_bulk" if system.has_bulk else "", options, results)
+        rate = _fill(stage, "bulk", options)
         if not system.has_bulk:
             results.remark("enqueue_bulk", system.name, "no bulk call")
+        elif options.wants("enqueue_bulk") and system.measures("enqueue_bulk"):
+            results.add("enqueue_bulk", system.name, rate)
         if options.wants("drain_2"):
             _drain(stage, Use.DRAIN_2, options, results)
 
 
-def _fill(stage: Stage, command: str, row: str, options: Options, results: Results) -> None:
+def _fill(stage: Stage, command: str, options: Options) -> float:
+    """Tasks per second of the client; returns when the record has caught up, so that a drain starts from rest."""
     answer = stage.drive(command, options.tasks)
-    if (
-        row
-        and options.wants(row)
-        and stage.system.measures(row)
-        and command == ("each" if row == "enqueue_1" else "bulk")
-    ):
-        results.add(row, stage.system.name, answer["tasks"] / answer["seconds"])
     wait_for(lambda: stage.system.is_quiet(stage), "the record has every submit", options.drain_bound)
+    return float(answer["tasks"] / answer["seconds"])
 
 
 def _drain(stage: Stage, use: Use, options: Options, results: Results) -> None:
