@@ -48,6 +48,7 @@ class Held:
     signal_at: float = 0.0
     children: int = 0
     is_told: bool = False
+    is_over: bool = False
 
 
 class PoolEvents(Protocol):

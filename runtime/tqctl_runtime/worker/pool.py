@@ -84,6 +84,7 @@ class Pool:
         self._births = 0.0
         self._early_deaths = 0
         self._is_open = True
+        self._closed_for = ""
         self._lane: ExecutorLink | None = None
         self._loop = asyncio.get_running_loop()
         self.events = NurseryEvents(self._on_born, self._on_died, self._on_nursery_lost)
@@ -234,7 +235,7 @@ class Pool:
 
     def doom(self, held: Held, reason: int) -> None:
         """Stop *held* for *reason*: asked first, killed after the grace; what has not started is let go."""
-        if held.doom:
+        if held.doom or held.is_over:
             return
         held.doom = reason
         executor = held.executor
@@ -276,10 +277,16 @@ class Pool:
                 found = True
         return found
 
-    def stop(self) -> None:
+    def stop(self, reason: str) -> None:
         """Start nothing more; what has not started is given back."""
         self._is_open = False
-        self.release_ready("the worker stops")
+        self._closed_for = reason
+        self.release_ready(reason)
+
+    def resume(self) -> None:
+        """Start tasks again."""
+        self._is_open = True
+        self.dispatch()
 
     def release_ready(self, reason: str) -> None:
         """Give back what has not started."""
@@ -395,7 +402,7 @@ class Pool:
         if self._is_open:
             self.dispatch()
         else:
-            self.release_ready("the worker stops")
+            self.release_ready(self._closed_for)
         self._owner.on_free()
 
     def _guard_births(self, executor: ExecutorLink) -> None:

@@ -1,0 +1,120 @@
+"""The lease of a worker: renewed in time, mistrusted in time, and given up under a new name once it was reaped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.link import Link
+from tqctl_runtime.broker.worker_calls import HeartbeatReply, heartbeat
+from tqctl_runtime.core.clock import boot_seconds
+from tqctl_runtime.core.errors import TqctlError
+from tqctl_runtime.core.settings import Settings
+
+log = logging.getLogger("tqctl.worker")
+
+_RETRY_SECONDS = 0.5
+
+
+class HeartbeatOwner(Protocol):
+    """The supervisor, as its heartbeat sees it."""
+
+    worker: str
+
+    def held_tokens(self) -> Sequence[tuple[str, str]]:
+        """(id, token) of everything that this worker says it holds."""
+
+    def figures(self) -> Mapping[str, Any]:
+        """What ``worker list`` shows."""
+
+    def on_lost(self, ids: Sequence[str]) -> None:
+        """Others own these tasks now, or nobody."""
+
+    def on_cancelled(self, ids: Sequence[str]) -> None:
+        """Somebody asked for these tasks to be cancelled."""
+
+    def on_unknown(self) -> None:
+        """The lease was reaped."""
+
+    def on_distrust(self) -> None:
+        """The lease may have ended: nothing may run on it any more."""
+
+    def on_trust(self) -> None:
+        """The lease stands again."""
+
+
+class Heartbeat:
+    """Renews the lease each third of it. A renewal counts from its start, by a clock that goes on in suspend."""
+
+    def __init__(self, keys: Keys, link: Link, settings: Settings, owner: HeartbeatOwner) -> None:
+        self._keys = keys
+        self._link = link
+        self._lease = settings.lease
+        self._interval = settings.heartbeat_ms / 1000
+        self._trust = settings.trust_ms / 1000
+        self._owner = owner
+        self._renewed = 0.0
+        self._is_trusted = False
+        self._now = asyncio.Event()
+
+    def renewed(self, start: float) -> None:
+        """The lease was taken or renewed by a call that began at *start*."""
+        self._renewed = start
+        if not self._is_trusted:
+            self._is_trusted = True
+            self._owner.on_trust()
+
+    def beat_now(self) -> None:
+        """Renew at once: a cancel request was told, its reason comes with the reply."""
+        self._now.set()
+
+    def check(self) -> None:
+        """Look whether the lease may still be relied on; call it often."""
+        if self._is_trusted and boot_seconds() - self._renewed > self._trust:
+            self._is_trusted = False
+            log.error("the lease could not be renewed for %.1f s: what runs is stopped, uncounted", self._trust)
+            self._owner.on_distrust()
+
+    async def run(self) -> None:
+        """Renew for ever."""
+        while True:
+            is_answered = await self._beat()
+            try:
+                async with asyncio.timeout(self._interval if is_answered else min(_RETRY_SECONDS, self._interval)):
+                    await self._now.wait()
+            except TimeoutError:
+                pass
+            self._now.clear()
+
+    async def _beat(self) -> bool:
+        worker, start = self._owner.worker, boot_seconds()
+        call = heartbeat(
+            self._keys,
+            worker,
+            lease_ms=self._lease,
+            held=self._owner.held_tokens(),
+            figures=self._owner.figures(),
+        )
+        try:
+            reply = await self._link.call(replace(call, timeout=min(call.timeout, self._interval)))
+        except TqctlError as error:
+            log.warning("no heartbeat: %s", error)
+            return False
+        if worker == self._owner.worker:
+            self._apply(reply, start)
+        return True
+
+    def _apply(self, reply: HeartbeatReply, start: float) -> None:
+        if not reply.is_known:
+            log.error("the lease of this worker had ended and its tasks were taken: it joins again under a new id")
+            self._owner.on_unknown()
+            return
+        self.renewed(start)
+        if reply.lost:
+            self._owner.on_lost(reply.lost)
+        if reply.cancelled:
+            self._owner.on_cancelled(list(reply.cancelled))

@@ -1,0 +1,42 @@
+"""``run_worker``: a whole worker process, from its settings to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.link import Link
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.worker.supervisor import Supervisor
+
+
+def run_worker(
+    settings: Settings,
+    *,
+    name: str | None = None,
+    version: str = "",
+    on_state: Callable[[str], None] | None = None,
+) -> int:
+    """Run a worker in the main thread until it is told to stop; returns its exit code (0, or 7 after a forced drain).
+
+    *on_state* hears ``running`` (handlers imported, registered), ``draining`` and ``stopped``. The broker must run or
+    come up: a worker waits for it and never starts it.
+
+    Raises:
+        ConfigError: an app cannot be imported; the message ends with the user's traceback.
+    """
+    return asyncio.run(_run(settings, name or f"{socket.gethostname()}-{os.getpid()}", version, on_state))
+
+
+async def _run(settings: Settings, name: str, version: str, on_state: Callable[[str], None] | None) -> int:
+    def ignore(_: str) -> None:
+        return
+
+    async with Link(BrokerAddress.of(settings)) as link:
+        with tempfile.TemporaryDirectory(prefix="tqctl-worker-", ignore_cleanup_errors=True) as folder:
+            supervisor = Supervisor(settings, link, name=name, version=version, folder=folder, state=on_state or ignore)
+            return await supervisor.run()

@@ -1,0 +1,449 @@
+"""The supervisor: one event loop that holds the lease, claims, watches over the executors and never runs user code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.link import Link
+from tqctl_runtime.broker.worker_calls import Claimed, deregister, register
+from tqctl_runtime.core.clock import boot_seconds, now_ms
+from tqctl_runtime.core.errors import BrokerUnavailable, TqctlError
+from tqctl_runtime.core.ids import new_id
+from tqctl_runtime.core.retry import DEFAULT_BACKOFF
+from tqctl_runtime.core.serializer import unpack
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.core.states import Outcome
+from tqctl_runtime.core.submission import DEFAULT_QUEUE, ENVELOPE_LAYOUT
+from tqctl_runtime.worker import frames
+from tqctl_runtime.worker.children import Answer, Children
+from tqctl_runtime.worker.control import install_signals, listen_for_cancels
+from tqctl_runtime.worker.executor_link import Held
+from tqctl_runtime.worker.heartbeat import Heartbeat
+from tqctl_runtime.worker.lane import TELL_AFTER, Lane, backoff_of_rows
+from tqctl_runtime.worker.notes import Notes
+from tqctl_runtime.worker.nursery_link import NurseryConfig, NurseryLink
+from tqctl_runtime.worker.pool import LOST, Ended, Limits, Pool
+from tqctl_runtime.worker.watch import TICK, Watch
+
+log = logging.getLogger("tqctl.worker")
+
+#: Before a task that this worker cannot run may be claimed again, in milliseconds.
+_NOT_MINE_MS = 5_000
+#: What was claimed ahead and could not start for that long is given back, in seconds.
+_PATIENCE = 0.25
+#: How long a worker that has to leave waits for the broker to take its last results, in seconds.
+_LAST_WORDS = 5.0
+_RESTART_SECONDS = 1.0
+#: The exit code of a drain that had to hand back running tasks.
+PARTIAL = 7
+
+
+class Supervisor:
+    """One worker, from its registration to its leave."""
+
+    def __init__(
+        self, settings: Settings, link: Link, *, name: str, version: str, folder: str, state: Callable[[str], None]
+    ) -> None:
+        self.worker = ""
+        self.name = name
+        self._settings = settings
+        self._version = version
+        self._link = link
+        self._keys = Keys(settings.namespace)
+        self._report_state = state
+        self._loop = asyncio.get_running_loop()
+        self._held: dict[str, Held] = {}
+        self._suspects: list[Held] = []
+        self._names: frozenset[str] = frozenset()
+        self._rows: list[dict[str, Any]] = []
+        self._state = "starting"
+        self._started_at = now_ms()
+        self._stop_asked = asyncio.Event()
+        self._stop_now = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._handed_back = False
+        self._is_trusted = False
+        processes = settings.processes or settings.concurrency
+        limits = Limits(
+            settings.concurrency,
+            processes,
+            settings.grace / 1000,
+            settings.log_limit,
+            settings.max_tasks,
+            settings.max_memory,
+        )
+        self.pool = Pool(limits, self, folder)
+        self.lane = Lane(self._keys, link, self, lambda _: DEFAULT_BACKOFF)
+        self._watch = Watch(self.pool, self)
+        self._notes = Notes(self._keys, link)
+        self._children = Children(self._keys, link, settings.payload_limit)
+        self._heartbeat = Heartbeat(self._keys, link, settings, self)
+        self._control: asyncio.Task[None] | None = None
+        self._services: list[asyncio.Task[None]] = []
+        self._ticker: asyncio.TimerHandle | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    # -- life
+
+    async def run(self) -> int:
+        """Work until told to stop; returns the exit code.
+
+        Raises:
+            ConfigError: the apps cannot be imported.
+        """
+        undo_signals = install_signals(self.stop, self.reload)
+        try:
+            await self._start_nursery()
+            await self._join()
+            self._set_state("running")
+            self._tick()
+            self._services = [
+                self._serve(self.lane.run()),
+                self._serve(self.lane.listen_for_bell()),
+                self._serve(self._heartbeat.run()),
+                self._serve(self._notes.run()),
+            ]
+            stop = self._loop.create_task(self._stop_asked.wait())
+            await asyncio.wait([stop, *self._services], return_when=asyncio.FIRST_COMPLETED)
+            for service in self._services:
+                if service.done():
+                    service.result()  # raises what broke it
+            await self._drain()
+            return PARTIAL if self._handed_back else 0
+        finally:
+            undo_signals()
+            await self._leave()
+
+    def _serve(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._loop.create_task(work)
+
+    async def _start_nursery(self) -> None:
+        settings = self._settings
+        config = NurseryConfig(
+            settings.app,
+            settings.is_embedded_broker or settings.allow_shell,
+            settings.result_limit,
+            settings.log_limit,
+        )
+        nursery = NurseryLink(config, self.pool.events)
+        await nursery.start()
+        self._rows = nursery.rows
+        self._names = frozenset(row["name"] for row in nursery.rows)
+        self._children.know(nursery.rows)
+        self.lane.backoff_of = backoff_of_rows(nursery.rows)
+        self.pool.adopt(nursery)
+
+    async def _join(self) -> None:
+        """Register under a fresh id, however long the broker takes to be there."""
+        worker, pause, told = new_id("wrk"), 0.1, False
+        while not self._stop_asked.is_set():
+            start = boot_seconds()
+            call = register(self._keys, worker, lease_ms=self._settings.lease, info=self._info(), rows=self._rows)
+            try:
+                await self._link.call(call)
+                break
+            except BrokerUnavailable as error:
+                if not told:
+                    log.warning("waiting for the broker: %s", error)
+                told = True
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+        else:
+            return
+        self.worker = worker
+        self._heartbeat.renewed(start)
+        self.lane.join(worker, self.queues)
+        if self._control is not None:
+            self._control.cancel()
+        self._control = self._loop.create_task(listen_for_cancels(self._link, self._keys, worker, self.on_cancelled))
+        log.info("worker %s (%s) serves %s", self.name, worker, ", ".join(self.queues))
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues it serves, in the order they are looked at."""
+        if self._settings.queues:
+            return list(self._settings.queues)
+        return [DEFAULT_QUEUE, *sorted({row["queue"] for row in self._rows} - {DEFAULT_QUEUE})]
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": self._version,
+            "started_at": self._started_at,
+            "queues": self.queues,
+            "concurrency": self._settings.concurrency,
+            "processes": self.pool.limits.processes,
+            "handlers": sorted(self._names),
+        }
+
+    def figures(self) -> Mapping[str, Any]:
+        """What ``worker list`` shows of it now."""
+        return {
+            "state": self._state,
+            "busy": self.pool.busy,
+            "rounds": self.lane.rounds,
+            "stale": self.lane.stale,
+            "executors": len(self.pool.executors),
+        }
+
+    def _set_state(self, state: str) -> None:
+        self._state = state
+        self._report_state(state)
+
+    # -- signals
+
+    def stop(self) -> None:
+        """Stop claiming and finish what runs; asked a second time: hand back what runs, now."""
+        if self._stop_asked.is_set():
+            self._stop_now.set()
+            return
+        log.info("stopping: no new tasks, %d running", len(self.pool.started()))
+        self._stop_asked.set()
+
+    def reload(self) -> None:
+        """Start a new nursery from the code as it is now; executors of the old one leave as they become idle."""
+        if self._reloading is None or self._reloading.done():
+            self._reloading = self._loop.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            await self._start_nursery()
+            call = register(self._keys, self.worker, lease_ms=self._settings.lease, info=self._info(), rows=self._rows)
+            await self._link.call_idempotent(call)
+        except TqctlError as error:
+            log.error("nothing was reloaded: %s", error.message)
+            return
+        self.lane.queues = self.queues
+        self.lane.wake()
+        log.info("reloaded: %d handlers", len(self._names))
+
+    async def _drain(self) -> None:
+        """Let what runs end, up to the limit; then take it back."""
+        self._set_state("draining")
+        self._release_suspects()
+        self.pool.stop("the worker stops")
+        self.lane.wake()
+        now = self._loop.create_task(self._stop_now.wait())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain / 1000):
+                while self.pool.started() and not self._stop_now.is_set():
+                    self._ended.clear()
+                    ended = self._loop.create_task(self._ended.wait())
+                    await asyncio.wait([ended, now], return_when=asyncio.FIRST_COMPLETED)
+        if self.pool.hand_back_all():
+            self._handed_back = True
+            log.warning("handing back %d running tasks", len(self.pool.started()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                while self._held:
+                    self._ended.clear()
+                    self.lane.wake()
+                    await self._ended.wait()
+        if self._held:
+            self._handed_back = True
+            log.error("leaving while the broker has not taken the end of %d tasks", len(self._held))
+
+    async def _leave(self) -> None:
+        self._set_state("stopped")
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for task in (*self._services, self._control, self._reloading):
+            if task is not None:
+                task.cancel()
+        nursery = self.pool.nursery
+        self.pool.close()
+        if nursery is not None:
+            await nursery.wait_closed()
+        if self.worker:
+            with contextlib.suppress(TqctlError):
+                await self._notes.flush()
+                await self._link.call(deregister(self._keys, self.worker))
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._heartbeat.check()
+        self._watch.look(now)
+        self._release_stale(now)
+        if self.untold():
+            self.lane.wake()
+        if self.pool.nursery is None and (self._reloading is None or self._reloading.done()):
+            log.error("the nursery ended: starting another")
+            self._reloading = self._loop.create_task(self._restart_nursery())
+        self._ticker = self._loop.call_later(TICK, self._tick)
+
+    async def _restart_nursery(self) -> None:
+        try:
+            await self._start_nursery()
+        except TqctlError as error:
+            log.error("no nursery: %s", error.message)
+            await asyncio.sleep(_RESTART_SECONDS)
+        self.pool.dispatch()
+
+    def _release_stale(self, now: float) -> None:
+        """Give back what was claimed ahead and finds no place."""
+        pool = self.pool
+        self._watch.retire_idle(now)
+        waiting = [queue[0].claimed_at for queue in (pool.ready, pool.ready_async) if queue]
+        if waiting and now - min(waiting) > _PATIENCE and pool.free == 0:
+            pool.pace.rate = 0.0
+            pool.release_ready("no free place")
+
+    # -- the lane's questions
+
+    def wanted(self) -> int:
+        """How many tasks to claim now."""
+        if self._stop_asked.is_set() or not self._is_trusted or self.pool.nursery is None:
+            return 0
+        return max(self.pool.wanted() - len(self._suspects), 0)
+
+    def wants_suspect(self) -> bool:
+        """Whether a task under suspicion could be run alone now."""
+        return not self._suspects and self.pool.free > 0
+
+    def untold(self) -> list[Held]:
+        """Started tasks that the broker has to hear of: those that take long, and suspects before they start."""
+        since = self._loop.time() - TELL_AFTER
+        tasks = [held for held in self._suspects if not held.is_told]
+        for executor in self.pool.executors.values():
+            tasks += [held for held in executor.running.values() if not held.is_told and held.started_at <= since]
+        return tasks
+
+    def told(self, tasks: Sequence[Held]) -> None:
+        """The broker knows that *tasks* have started: suspects may run."""
+        for held in tasks:
+            held.is_told = True
+            if held in self._suspects:
+                self._suspects.remove(held)
+                self._run_suspect(held)
+
+    def _run_suspect(self, held: Held) -> None:
+        is_wanted = self._held.get(held.id) is held and not held.doom and not self._stop_asked.is_set()
+        if not is_wanted or not self.pool.run_alone(held):
+            self.on_ended(Ended(held, Outcome.RELEASED, 0 if held.doom else 1000, reason="no executor for it alone"))
+
+    def take(self, claimed: Sequence[Claimed]) -> None:
+        """Take tasks that the lane claimed."""
+        now = self._loop.time()
+        ready = []
+        for task in claimed:
+            row = unpack(task.envelope)
+            held = Held(
+                task.id,
+                task.token,
+                row,
+                row[frames.HANDLER],
+                task.failures,
+                task.attempts + 1,
+                task.queue,
+                now,
+                row[frames.TIMEOUT] / 1000,
+                task.is_suspect,
+            )
+            self._held[task.id] = held
+            if held.handler not in self._names or row[frames.LAYOUT] != ENVELOPE_LAYOUT:
+                self.on_ended(Ended(held, Outcome.RELEASED, _NOT_MINE_MS, reason=f"{self.name} cannot run it"))
+            elif task.is_cancel_requested or self._stop_asked.is_set():
+                self.on_ended(Ended(held, Outcome.RELEASED, reason="not started"))
+            elif held.is_suspect:
+                held.started_at = now
+                self._suspects.append(held)
+            else:
+                ready.append(held)
+        self.pool.add(ready)
+
+    def settle(self, ended: Ended, code: int) -> None:
+        """The broker has taken, or refused, the end of a task."""
+        if self._held.get(ended.held.id) is ended.held:
+            del self._held[ended.held.id]
+        if self._stop_asked.is_set():
+            self._ended.set()
+
+    # -- the pool's news
+
+    def on_ended(self, ended: Ended) -> None:
+        """A task is no longer here: tell the broker, unless it was lost to others."""
+        ended.held.is_over = True
+        if ended.held.doom == LOST:
+            if self._held.get(ended.held.id) is ended.held:
+                del self._held[ended.held.id]
+        else:
+            self.lane.outbox.append(ended)
+            self.lane.wake()
+        if self._stop_asked.is_set():
+            self._ended.set()
+
+    def on_free(self) -> None:
+        """A place may have become free."""
+        self.lane.wake()
+
+    def on_note(self, held: Held, progress: tuple[float, str] | None, lines: bytes) -> None:
+        """A running task says something."""
+        self._notes.add(held, progress, lines)
+
+    def on_submit(self, held: Held, call: dict[str, Any], answer: Answer) -> None:
+        """A running task submits a child."""
+        self._children.add(held, call, answer)
+
+    # -- the heartbeat's news
+
+    def held_tokens(self) -> Sequence[tuple[str, str]]:
+        """(id, token) of everything that is here, ends that the broker has not taken included."""
+        return [(held.id, held.token) for held in self._held.values()]
+
+    def on_cancelled(self, ids: Sequence[str]) -> None:
+        """Somebody asked for these tasks to be cancelled."""
+        for task_id in ids:
+            held = self._held.get(task_id)
+            if held is not None and not held.doom and not held.is_over:
+                log.info("cancelling %s", task_id)
+                self.pool.doom(held, frames.CANCELLED)
+
+    def on_lost(self, ids: Sequence[str]) -> None:
+        """Others own these tasks now: stop them and say nothing of them."""
+        for task_id in ids:
+            held = self._held.get(task_id)
+            if held is not None and not held.is_over:  # an end on its way is no longer held there either
+                self._lose(held)
+
+    def _lose(self, held: Held) -> None:
+        log.warning("%s was lost to another worker", held.id)
+        if held in self._suspects:
+            self._suspects.remove(held)
+            held.doom = LOST
+            self.on_ended(Ended(held, Outcome.INTERRUPTED))
+        else:
+            self.pool.doom(held, LOST)
+
+    def on_unknown(self) -> None:
+        """The lease was reaped: stop everything, join under a new id. Ends are still offered with their tokens."""
+        self.on_lost(list(self._held))
+        self._is_trusted = False
+        self._reloading = self._loop.create_task(self._join())
+
+    def on_distrust(self) -> None:
+        """The lease may have ended: nothing may run on it any more; what ran is offered back, uncounted."""
+        self._is_trusted = False
+        self._release_suspects()
+        self.pool.stop("the lease could not be renewed")
+        self.pool.hand_back_all()
+
+    def on_trust(self) -> None:
+        """The lease stands."""
+        self._is_trusted = True
+        if not self._stop_asked.is_set():
+            self.pool.resume()
+        self.lane.wake()
+
+    def _release_suspects(self) -> None:
+        suspects, self._suspects = self._suspects, []
+        for held in suspects:
+            self.on_ended(Ended(held, Outcome.RELEASED, reason="not started"))
