@@ -6,8 +6,8 @@ Everything here runs once for each row of the journal, on the cores the workers 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from msgpack import OutOfData, Unpacker, unpackb
 
@@ -16,21 +16,26 @@ from tqctl_runtime.core.errors import PayloadError
 from tqctl_runtime.core.ids import TAIL_LENGTH
 from tqctl_runtime.core.states import FINAL, OUTCOMES_BY_CODE, STATES_BY_CODE, State
 from tqctl_runtime.core.submission import ENVELOPE_LAYOUT
-from tqctl_runtime.record.columns import ATTEMPTS, TASK_RESETS, TASKS
+from tqctl_runtime.record.columns import ATTEMPT_HOT, TASK_HOT, TASK_ORDER, TASK_RESETS
 from tqctl_runtime.record.fingerprint import error_fingerprint
 
 Row = list[Any]
+R = TypeVar("R")
 
-_POSITION = {name: number for number, name in enumerate(TASKS)}
-ID, VERSION, STATE, SCHEDULED = (_POSITION[name] for name in ("id", "version", "state", "scheduled_at"))
-STARTED, FINISHED, WORKER = (_POSITION[name] for name in ("started_at", "finished_at", "worker"))
-FAILURES, DEATHS, REASON = (_POSITION[name] for name in ("failures", "deaths", "reason"))
-CANCEL, PROGRESS, RESULT = (_POSITION[name] for name in ("cancel_requested_at", "progress", "result"))
+_POSITION = {name: number for number, name in enumerate(TASK_ORDER)}
+ID, VERSION, STATE, STARTED, FINISHED = (_POSITION[c] for c in ("id", "version", "state", "started_at", "finished_at"))
+WORKER, RESULT, TENANT, TIMEOUT = (_POSITION[c] for c in ("worker", "result", "tenant", "timeout_ms"))
+SCHEDULED, EXPIRES, FAILURES, DEATHS = (_POSITION[c] for c in ("scheduled_at", "expires_at", "failures", "deaths"))
+REASON, CANCEL, PROGRESS, TAGS = (_POSITION[c] for c in ("reason", "cancel_requested_at", "progress", "tags"))
 ERROR_TYPE, ERROR_MESSAGE = _POSITION["error_type"], _POSITION["error_message"]
-FINGERPRINT, TRACEBACK = _POSITION["error_fingerprint"], _POSITION["error_traceback"]
+ERROR_PRINT, TRACEBACK = _POSITION["error_fingerprint"], _POSITION["error_traceback"]
+CORRELATION, PARENT = _POSITION["correlation_id"], _POSITION["parent"]
+KEY, FINGERPRINT = _POSITION["idempotency_key"], _POSITION["fingerprint"]
 _RESETS = tuple(_POSITION[name] for name in TASK_RESETS)
-_WIDTH = len(TASKS)
-_ATTEMPT_VERSION = list(ATTEMPTS).index("version")
+_HOT, _WIDTH = len(TASK_HOT), len(TASK_ORDER)
+#: What stands in the columns beyond the hot ones of a task that has nothing to tell there.
+_COLD: Row = [0 if name in ("failures", "deaths") else None for name in TASK_ORDER[_HOT:]]
+_ATTEMPT_VERSION = ATTEMPT_HOT.index("version")
 
 _STATES = {code: str(state) for code, state in STATES_BY_CODE.items()}
 _OUTCOMES = {code: str(outcome) for code, outcome in OUTCOMES_BY_CODE.items()}
@@ -63,9 +68,11 @@ class Place(NamedTuple):
 class Batch:
     """What a transaction writes. Lists are rows in the order of :mod:`columns`.
 
-    *new* are whole tasks, *changed* tasks known already with None for what stays; *resets* are (id, version) of
-    operator retries; *deaths* are (task, at, reason, error type, message, fingerprint); *closed* are (at, how, who,
-    task); *finished* are final tasks and their v, which the broker may forget.
+    *new* are whole tasks, cut to ``TASK_HOT`` where the rest is empty; *changed* are tasks known already, with None
+    for what stays; *succeeded* are ``TASK_SUCCESS`` of known tasks with nothing else to tell. *attempts* may be cut to
+    ``ATTEMPT_HOT``. *resets* are (id, version) of operator retries; *deaths* are (task, at, reason, error type,
+    message, fingerprint); *closed* are (at, how, who, task); *finished* are final tasks and their v, which the broker
+    may forget.
     """
 
     __slots__ = (
@@ -81,6 +88,7 @@ class Batch:
         "resets",
         "settings",
         "size",
+        "succeeded",
         "tags",
         "workers",
     )
@@ -88,6 +96,7 @@ class Batch:
     def __init__(self) -> None:
         self.new: dict[str, Row] = {}
         self.changed: dict[str, Row] = {}
+        self.succeeded: dict[str, tuple[Any, ...]] = {}
         self.resets: list[tuple[str, int]] = []
         self.attempts: dict[tuple[str, int], Row] = {}
         self.tags: list[Row] = []
@@ -102,8 +111,13 @@ class Batch:
         self.size = 0
 
     def task(self, task_id: str) -> Row:
-        """The row to merge a change of *task_id* into."""
-        task = self.new.get(task_id) or self.changed.get(task_id)
+        """The whole row to merge a change of *task_id* into."""
+        task = self.new.get(task_id)
+        if task is not None:
+            if len(task) == _HOT:
+                task.extend(_COLD)
+            return task
+        task = self.changed.get(task_id)
         if task is None:
             task = self.changed[task_id] = [None] * _WIDTH
             task[ID], task[VERSION] = task_id, 0
@@ -112,6 +126,17 @@ class Batch:
     def event(self, place: Place, kind: str, at: int, subject: str, *rest: Any) -> None:
         """Note a decision; *rest* is version, state, reason and who."""
         self.events.append([*place, at, kind, subject, *rest])
+
+
+def by_id(rows: Mapping[Any, R]) -> list[R]:
+    """The rows in the order of their keys: always the same order of locks, and neighbours in the index."""
+    return [rows[key] for key in sorted(rows)]
+
+
+def by_width(rows: Mapping[Any, Row], hot: int) -> tuple[list[Row], list[Row]]:
+    """The rows by key: those of *hot* columns, and the others, which are filled up to whole ones by their makers."""
+    ordered = by_id(rows)
+    return [row for row in ordered if len(row) == hot], [row for row in ordered if len(row) != hot]
 
 
 def merge(entries: Iterable[JournalEntry]) -> Batch:
@@ -149,50 +174,27 @@ def _text(data: bytes) -> str:
 
 
 def _submitted(batch: Batch, row: Row, shift: int) -> None:
-    _, at, raw_id, v, state, queue, priority, max_retries, due, expires, idempotency, fingerprint, env = row
-    envelope = unpackb(env, strict_map_key=False)
-    if envelope[0] != ENVELOPE_LAYOUT:
+    _, at, raw_id, v, state, queue, priority, max_retries, due, expires, key, fingerprint, env = row
+    layout, handler, _, timeout, _, tags, *who = envelope = unpackb(env, strict_map_key=False)
+    if layout != ENVELOPE_LAYOUT:
         raise PayloadError(f"envelope layout {envelope[0]} is not {ENVELOPE_LAYOUT}: another version wrote it")
     task_id = raw_id.decode()
-    tags = envelope[5]
-    text = None
-    if tags:
-        batch.tags.extend([key, value, at, task_id] for key, value in tags.items())
-        text = json.dumps(tags)
-    batch.new[task_id] = [
-        task_id,
-        task_id[:_TAIL:-1],
-        shift + v,
-        _STATES[state],
-        envelope[1],
-        queue.decode(),
-        priority,
-        envelope[6],
-        at,
-        due or None,
-        expires or None,
-        None,
-        None,
-        None,
-        0,
-        0,
-        max_retries,
-        envelope[3] or None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        None,
-        text,
-        envelope[7],
-        envelope[8],
-        _text(idempotency) or None,
-        fingerprint.decode() or None,
-        None,
-        None,
-        env,
-    ]
+    # fmt: off
+    batch.new[task_id] = task = [task_id, task_id[:_TAIL:-1], shift + v, _STATES[state], handler, queue.decode(),
+                                 priority, at, max_retries, None, None, None, None, env]
+    # fmt: on
+    if due or expires or timeout or tags or key or fingerprint or who != _NOBODY:
+        task.extend(_COLD)
+        task[SCHEDULED], task[EXPIRES], task[TIMEOUT] = due or None, expires or None, timeout or None
+        task[TENANT], task[CORRELATION], task[PARENT] = who[:3]
+        task[KEY], task[FINGERPRINT] = _text(key) or None, fingerprint.decode() or None
+        if tags:
+            batch.tags.extend([name, value, at, task_id] for name, value in tags.items())
+            task[TAGS] = json.dumps(tags)
+
+
+#: Tenant, correlation id, parent and idempotency key of most envelopes.
+_NOBODY: Row = [None] * 4
 
 
 def _finished(batch: Batch, row: Row, shift: int) -> None:
@@ -201,51 +203,66 @@ def _finished(batch: Batch, row: Row, shift: int) -> None:
     version = shift + v
     state = _STATES[state_code]
     worker = raw_worker.decode()
-    reason = _text(raw_reason) if raw_reason else ""
-    result = error = progress = dropped = log = None
+    result = error = log = progress = None
+    dropped = 0
     if detail:
         result, error, log, dropped, progress = unpackb(detail, strict_map_key=False)
-    kind = message = traceback = None
     if error:
-        kind, message = clean_text(error[0]), clean_text(error[1])
-        traceback = clean_text(error[2]) if error[2] is not None else None
+        error = [clean_text(error[0]), clean_text(error[1]), clean_text(error[2]) if error[2] is not None else None]
     key = (task_id, number)
     known = batch.attempts.get(key)
     if known is None or known[_ATTEMPT_VERSION] < version:
-        # fmt: off
-        batch.attempts[key] = [task_id, number, version, _OUTCOMES[code], worker, started or None, at,
-                               reason or None, kind, message, traceback, dropped or None, log or None]
-        # fmt: on
+        batch.attempts[key] = attempt = [task_id, number, version, _OUTCOMES[code], worker, started or None, at]
+        if error or log or raw_reason:
+            attempt += (_text(raw_reason) or None, *(error or _NO_ERROR), dropped or None, log or None)
+    if state in _FINAL:
+        batch.finished[task_id] = v
+    if state == _SUCCEEDED and not (progress or raw_reason or due):
+        task = batch.new.get(task_id)
+        if task is None and task_id not in batch.changed:
+            batch.succeeded[task_id] = (version, started or None, at, worker, failures, deaths, result, task_id)
+            return
+        if task is not None and len(task) == _HOT and version > task[VERSION] and not (failures or deaths):
+            task[VERSION], task[STATE] = version, state
+            task[STARTED], task[FINISHED], task[WORKER], task[RESULT] = started or None, at, worker, result
+            return
     task = batch.task(task_id)
     if version <= task[VERSION]:
         return
     task[VERSION], task[STATE], task[WORKER] = version, state, worker
-    task[FAILURES], task[DEATHS], task[REASON] = failures, deaths, reason
+    task[FAILURES], task[DEATHS], task[REASON] = failures, deaths, _text(raw_reason)
     if started:
         task[STARTED] = started
     if due:
         task[SCHEDULED] = due
     if progress:
         task[PROGRESS] = json.dumps(progress)
+    _end(batch, task, at, result, error)
+
+
+_NO_ERROR: Row = [None] * 3
+
+
+def _end(batch: Batch, task: Row, at: int, result: bytes | None, error: Row | None) -> None:
     if error:
-        task[ERROR_TYPE], task[ERROR_MESSAGE], task[TRACEBACK] = kind, message, traceback or ""
-        task[FINGERPRINT] = error_fingerprint(kind or "", message or "")
-    if state in _FINAL:
-        task[FINISHED], task[RESULT] = at, result
-        batch.finished[task_id] = v
-        if state == _SUCCEEDED:
-            # Earlier attempts keep their errors; the task itself has none.
-            task[ERROR_TYPE] = task[ERROR_MESSAGE] = task[FINGERPRINT] = task[TRACEBACK] = ""
-        elif state == _DEAD:
-            batch.deaths.append([task_id, at, reason, kind, message, task[FINGERPRINT]])
+        task[ERROR_TYPE], task[ERROR_MESSAGE], task[TRACEBACK] = error[0], error[1], error[2] or ""
+        task[ERROR_PRINT] = error_fingerprint(error[0], error[1])
+    state = task[STATE]
+    if state not in _FINAL:
+        return
+    task[FINISHED], task[RESULT] = at, result
+    if state == _SUCCEEDED:
+        # Earlier attempts keep their errors; the task itself has none.
+        task[ERROR_TYPE] = task[ERROR_MESSAGE] = task[ERROR_PRINT] = task[TRACEBACK] = ""
+    elif state == _DEAD:
+        about = (error[0], error[1], task[ERROR_PRINT]) if error else _NO_ERROR
+        batch.deaths.append([task[ID], at, task[REASON], *about])
 
 
 def _started(batch: Batch, row: Row, shift: int, place: Place) -> None:
     _, at, raw_id, v, number, raw_worker, started = row
     task_id, worker, version = raw_id.decode(), raw_worker.decode(), shift + v
-    attempt: Row = [None] * len(ATTEMPTS)
-    attempt[:3] = task_id, number, version
-    attempt[4:6] = worker, started or at
+    attempt: Row = [task_id, number, version, None, worker, started or at, None]
     batch.attempts.setdefault((task_id, number), attempt)
     task = batch.task(task_id)
     if version > task[VERSION]:
@@ -263,10 +280,8 @@ def _moved(batch: Batch, row: Row, shift: int, place: Place) -> None:
     if due:
         task[SCHEDULED] = due
     if state in _FINAL:
-        task[FINISHED] = at
         batch.finished[task_id] = v
-        if state == _DEAD:
-            batch.deaths.append([task_id, at, _text(reason), None, None, None])
+        _end(batch, task, at, None, None)
 
 
 def _retried(batch: Batch, row: Row, shift: int, place: Place) -> None:

@@ -42,6 +42,30 @@ TASKS: dict[str, str] = {
     "envelope": "bytea",
 }
 
+#: What a task that simply ran has: the recorder binds only these unless there is more to tell, since every parameter of
+#: a statement costs the client more than its place in the row costs the database.
+TASK_HOT: tuple[str, ...] = (
+    "id",
+    "tail",
+    "version",
+    "state",
+    "handler",
+    "queue",
+    "priority",
+    "created_at",
+    "max_retries",
+    "started_at",
+    "finished_at",
+    "worker",
+    "result",
+    "envelope",
+)
+#: The order in which the recorder binds a whole task.
+TASK_ORDER: tuple[str, ...] = TASK_HOT + tuple(name for name in TASKS if name not in TASK_HOT)
+
+#: What the end of a plain success tells of a task that is recorded already; then id and version.
+TASK_SUCCESS: tuple[str, ...] = ("version", "started_at", "finished_at", "worker", "failures", "deaths", "result", "id")
+
 #: What a row about a known task may change; the rest is written once, at the submit.
 TASK_CHANGES: tuple[str, ...] = (
     "version",
@@ -92,6 +116,9 @@ ATTEMPTS: dict[str, str] = {
     "log_dropped": "bigint",
     "log": "bytea",
 }
+
+#: What an attempt has that left neither error nor log.
+ATTEMPT_HOT: tuple[str, ...] = tuple(ATTEMPTS)[:7]
 
 TAGS: dict[str, str] = {"key": "text", "value": "text", "created_at": "bigint", "task_id": "text"}
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqctl_runtime.core.errors import ConfigError, RecordUnavailable
 from tqctl_runtime.record import statements as sql
+from tqctl_runtime.record.batch import by_id, by_width
 from tqctl_runtime.record.columns import (
+    ATTEMPT_HOT,
     ATTEMPTS,
     DEAD_LETTERS,
     EVENTS,
@@ -16,7 +18,10 @@ from tqctl_runtime.record.columns import (
     SETTINGS,
     TAGS,
     TASK_CHANGES,
+    TASK_HOT,
+    TASK_ORDER,
     TASK_RESETS,
+    TASK_SUCCESS,
     TASKS,
     WORKERS,
 )
@@ -67,7 +72,10 @@ class Recordset:
         return json.dumps(objects, separators=(",", ":"))
 
 
-_tasks = Recordset(TASKS)
+_hot_tasks = Recordset({name: TASKS[name] for name in TASK_HOT})
+_tasks = Recordset({name: TASKS[name] for name in TASK_ORDER})
+_succeeded = Recordset({name: TASKS[name] for name in TASK_SUCCESS})
+_hot_attempts = Recordset({name: ATTEMPTS[name] for name in ATTEMPT_HOT})
 _attempts = Recordset(ATTEMPTS)
 _tags = Recordset(TAGS)
 _events = Recordset(EVENTS)
@@ -78,7 +86,15 @@ _resets = Recordset({"id": "text", "version": "bigint"})
 _deaths = Recordset({name: DEAD_LETTERS[name] for name in ("task_id", "died_at", *list(DEAD_LETTERS)[4:8])})
 _closed = Recordset({"closed_at": "bigint", "closed_as": "text", "closed_by": "text", "task_id": "text"})
 
-_INSERT_TASKS = sql.insert("tasks", TASKS, _tasks.select) + sql.TASKS_CONFLICT
+_INSERT_HOT_TASKS = sql.insert(
+    "tasks", (*TASK_HOT, "failures", "deaths"), _hot_tasks.select.replace(" FROM", ", 0, 0 FROM", 1)
+) + sql.tasks_conflict(TASK_HOT)
+_INSERT_TASKS = sql.insert("tasks", TASK_ORDER, _tasks.select) + sql.tasks_conflict(TASK_ORDER)
+_SUCCEED_TASKS = (
+    f"UPDATE tasks SET {', '.join(f'{c} = r.{_succeeded.named[c]}' for c in TASK_SUCCESS[:-1])}, {sql.SUCCESS_SETS} "
+    f"FROM {_succeeded.source} "
+    f"WHERE tasks.id = r.{_succeeded.named['id']} AND tasks.version < r.{_succeeded.named['version']}"
+)
 _CHANGE_TASKS = (
     "UPDATE tasks SET "
     + ", ".join(f"{c} = COALESCE(r.{_tasks.named[c]}, tasks.{c})" for c in TASK_CHANGES)
@@ -88,7 +104,8 @@ _RESET_TASKS = (
     f"UPDATE tasks SET {', '.join(f'{c} = NULL' for c in TASK_RESETS)} "
     f"FROM {_resets.source} WHERE tasks.id = r.c0 AND tasks.version < r.c1"
 )
-_INSERT_ATTEMPTS = sql.insert("attempts", ATTEMPTS, _attempts.select) + sql.ATTEMPTS_CONFLICT
+_INSERT_HOT_ATTEMPTS = sql.insert("attempts", ATTEMPT_HOT, _hot_attempts.select) + sql.attempts_conflict(ATTEMPT_HOT)
+_INSERT_ATTEMPTS = sql.insert("attempts", ATTEMPTS, _attempts.select) + sql.attempts_conflict(ATTEMPTS)
 _INSERT_TAGS = sql.insert("task_tags", TAGS, _tags.select) + sql.DO_NOTHING
 _INSERT_EVENTS = sql.insert("events", EVENTS, _events.select) + sql.DO_NOTHING
 _INSERT_SETTING = sql.insert("settings", SETTINGS) + sql.replacing(["section", "key"], SETTINGS)
@@ -175,11 +192,17 @@ class PostgresDatabase(Database):
         if batch.resets:
             self._send(_RESET_TASKS, _resets, batch.resets)
         if batch.new:
-            self._send(_INSERT_TASKS, _tasks, _by_id(batch.new))
+            hot, whole = by_width(batch.new, len(TASK_HOT))
+            self._send(_INSERT_HOT_TASKS, _hot_tasks, hot)
+            self._send(_INSERT_TASKS, _tasks, whole)
+        if batch.succeeded:
+            self._send(_SUCCEED_TASKS, _succeeded, by_id(batch.succeeded))
         if batch.changed:
-            self._send(_CHANGE_TASKS, _tasks, _by_id(batch.changed))
+            self._send(_CHANGE_TASKS, _tasks, by_id(batch.changed))
         if batch.attempts:
-            self._send(_INSERT_ATTEMPTS, _attempts, _by_id(batch.attempts))
+            hot, whole = by_width(batch.attempts, len(ATTEMPT_HOT))
+            self._send(_INSERT_HOT_ATTEMPTS, _hot_attempts, hot)
+            self._send(_INSERT_ATTEMPTS, _attempts, whole)
         if batch.tags:
             self._send(_INSERT_TAGS, _tags, batch.tags)
         if batch.deaths:
@@ -202,11 +225,13 @@ class PostgresDatabase(Database):
         for setting in batch.settings.values():
             self.execute(*((_INSERT_SETTING, setting) if setting[2] else (sql.DELETE_SETTING, setting[:2])))
         if batch.handlers:
-            self._send(_INSERT_HANDLERS, _handlers, _by_id(batch.handlers))
+            self._send(_INSERT_HANDLERS, _handlers, by_id(batch.handlers))
         if batch.workers:
-            self._send(_INSERT_WORKERS, _workers, _by_id(batch.workers))
+            self._send(_INSERT_WORKERS, _workers, by_id(batch.workers))
 
-    def _send(self, statement: str, form: Recordset, rows: Iterable[Sequence[Any]]) -> None:
+    def _send(self, statement: str, form: Recordset, rows: Sequence[Sequence[Any]]) -> None:
+        if not rows:
+            return
         self.connection.execute(self.sql(statement), (form.dump(rows),))
 
 
@@ -215,7 +240,3 @@ _URL_HINT = "write it like postgresql://user@host:5432/database"
 
 def _short(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
-
-
-def _by_id(rows: dict[Any, list[Any]]) -> list[list[Any]]:
-    return [rows[key] for key in sorted(rows)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,19 @@ from urllib.parse import quote
 
 from tqctl_runtime.core.errors import RecordUnavailable
 from tqctl_runtime.record import statements as sql
-from tqctl_runtime.record.columns import ATTEMPTS, EVENTS, HANDLERS, SETTINGS, TAGS, TASK_CHANGES, TASKS, WORKERS
+from tqctl_runtime.record.batch import by_id, by_width
+from tqctl_runtime.record.columns import (
+    ATTEMPT_HOT,
+    ATTEMPTS,
+    EVENTS,
+    HANDLERS,
+    SETTINGS,
+    TAGS,
+    TASK_CHANGES,
+    TASK_HOT,
+    TASK_ORDER,
+    WORKERS,
+)
 from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, BadData, Database
 
 if TYPE_CHECKING:
@@ -26,10 +37,12 @@ _WRITER_CACHE = 65_536
 _FOLD_PAGES = 4_096
 _LOG_LIMIT = 64 * 1_048_576
 
-_PLACE = {name: number for number, name in enumerate(TASKS)}
+_PLACE = {name: number for number, name in enumerate(TASK_ORDER)}
 _change = itemgetter(*(_PLACE[name] for name in TASK_CHANGES), _PLACE["id"], _PLACE["version"])
-_INSERT_TASK = sql.insert("tasks", TASKS) + sql.TASKS_CONFLICT
-_INSERT_ATTEMPT = sql.insert("attempts", ATTEMPTS) + sql.ATTEMPTS_CONFLICT
+_INSERT_TASK = sql.insert("tasks", TASK_ORDER) + sql.tasks_conflict(TASK_ORDER)
+_INSERT_HOT_TASK = sql.HOT_TASK + sql.tasks_conflict(TASK_HOT)
+_INSERT_ATTEMPT = sql.insert("attempts", ATTEMPTS) + sql.attempts_conflict(ATTEMPTS)
+_INSERT_HOT_ATTEMPT = sql.insert("attempts", ATTEMPT_HOT) + sql.attempts_conflict(ATTEMPT_HOT)
 _INSERT_TAG = sql.insert("task_tags", TAGS) + sql.DO_NOTHING
 _INSERT_EVENT = sql.insert("events", EVENTS) + sql.DO_NOTHING
 _INSERT_SETTING = sql.insert("settings", SETTINGS) + sql.replacing(["section", "key"], SETTINGS)
@@ -111,11 +124,17 @@ class SqliteDatabase(Database):
         if batch.resets:
             many(sql.RESET_TASK, batch.resets)
         if batch.new:
-            many(_INSERT_TASK, _by_id(batch.new))
+            hot, whole = by_width(batch.new, len(TASK_HOT))
+            many(_INSERT_HOT_TASK, hot)
+            many(_INSERT_TASK, whole)
+        if batch.succeeded:
+            many(sql.SUCCEED_TASK, [(*row, row[0]) for row in by_id(batch.succeeded)])
         if batch.changed:
-            many(sql.CHANGE_TASK, map(_change, _by_id(batch.changed)))
+            many(sql.CHANGE_TASK, map(_change, by_id(batch.changed)))
         if batch.attempts:
-            many(_INSERT_ATTEMPT, _by_id(batch.attempts))
+            hot, whole = by_width(batch.attempts, len(ATTEMPT_HOT))
+            many(_INSERT_HOT_ATTEMPT, hot)
+            many(_INSERT_ATTEMPT, whole)
         if batch.tags:
             many(_INSERT_TAG, batch.tags)
         if batch.deaths:
@@ -134,7 +153,3 @@ class SqliteDatabase(Database):
             many(_INSERT_HANDLER, batch.handlers.values())
         if batch.workers:
             many(_INSERT_WORKER, batch.workers.values())
-
-
-def _by_id(rows: dict[Any, list[Any]]) -> Iterable[list[Any]]:
-    return [rows[key] for key in sorted(rows)]

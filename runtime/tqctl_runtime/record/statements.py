@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tqctl_runtime.record.columns import ATTEMPTS, DEAD_LETTERS, TASK_CHANGES, TASK_RESETS, TASKS
+from tqctl_runtime.record.columns import DEAD_LETTERS, TASK_CHANGES, TASK_HOT, TASK_RESETS, TASK_SUCCESS
 
 
 def insert(table: str, columns: Iterable[str], source: str = "") -> str:
@@ -25,8 +25,16 @@ def on_conflict(table: str, keys: Iterable[str], columns: Iterable[str], guard: 
     return f" ON CONFLICT ({', '.join(key_names)}) DO UPDATE SET {changes}{where}"
 
 
-TASKS_CONFLICT = on_conflict("tasks", ["id"], TASKS, "excluded.version > tasks.version")
-ATTEMPTS_CONFLICT = on_conflict("attempts", ["task_id", "number"], ATTEMPTS, "excluded.version > attempts.version")
+def tasks_conflict(columns: Iterable[str]) -> str:
+    """``ON CONFLICT`` of tasks: only a greater version counts."""
+    return on_conflict("tasks", ["id"], columns, "excluded.version > tasks.version")
+
+
+def attempts_conflict(columns: Iterable[str]) -> str:
+    """``ON CONFLICT`` of attempts: a start is completed by its end."""
+    return on_conflict("attempts", ["task_id", "number"], columns, "excluded.version > attempts.version")
+
+
 DO_NOTHING = " ON CONFLICT DO NOTHING"
 
 
@@ -42,6 +50,17 @@ CHANGE_TASK = (
     "UPDATE tasks SET "
     + ", ".join(f"{c} = ?" if c == "version" else f"{c} = COALESCE(?, {c})" for c in TASK_CHANGES)
     + " WHERE id = ? AND version < ?"
+)
+#: Parameters: TASK_HOT.
+HOT_TASK = insert("tasks", (*TASK_HOT, "failures", "deaths"), f"VALUES ({'?, ' * len(TASK_HOT)}0, 0)")
+#: What a plain success sets beside its parameters.
+SUCCESS_SETS = (
+    "state = 'succeeded', reason = '', "
+    "error_type = NULL, error_message = NULL, error_fingerprint = NULL, error_traceback = NULL"
+)
+#: Parameters: TASK_SUCCESS, version.
+SUCCEED_TASK = (
+    f"UPDATE tasks SET {', '.join(f'{c} = ?' for c in TASK_SUCCESS[:-1])}, {SUCCESS_SETS} WHERE id = ? AND version < ?"
 )
 #: Parameters: id, version.
 RESET_TASK = f"UPDATE tasks SET {', '.join(f'{c} = NULL' for c in TASK_RESETS)} WHERE id = ? AND version < ?"

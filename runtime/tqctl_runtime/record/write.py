@@ -88,6 +88,16 @@ class Writer:
             raise LeaseLost(f"term {self.term} of the recorder is over: term {checkpoint.term} writes now")
         return checkpoint
 
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Make sure that SQL answers and *checkpoint* is still ours: what an idle recorder's sign of life promises.
+
+        Raises:
+            LeaseLost: somebody else writes.
+            RecordUnavailable: SQL does not answer.
+        """
+        if read_checkpoint(self._database) != checkpoint:
+            raise LeaseLost(f"term {self.term} of the recorder is over: somebody else moved the checkpoint")
+
     def apply(self, entries: Sequence[JournalEntry], checkpoint: Checkpoint) -> Applied:
         """Record *entries*, which follow *checkpoint*. One that cannot be recorded is put into quarantine, alone.
 

@@ -1,0 +1,50 @@
+"""The pruner: deletes from the record what is older than the settings say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tqctl_runtime.core.clock import now_ms
+from tqctl_runtime.observe.logging import get_logger
+
+if TYPE_CHECKING:
+    from tqctl_runtime.broker.keys import Keys
+    from tqctl_runtime.broker.wire import Wire
+    from tqctl_runtime.core.settings import Settings
+    from tqctl_runtime.record.store import Store
+
+#: Rows deleted in one transaction: a writer on SQLite waits for it.
+CHUNK = 500
+#: How long workers that left, and what is known of their coming and going, stay in the record, ms.
+WORKERS_KEPT_MS = 30 * 86_400_000
+_log = get_logger("pruner")
+
+
+class Pruner:
+    """Deletes a chunk of everything that is too old."""
+
+    def __init__(self, *, store: Store, wire: Wire, keys: Keys, term: int, settings: Settings) -> None:
+        self._pruning = store.pruning
+        self._term = term
+        self._settings = settings
+
+    def run_once(self, now: int = 0) -> int:
+        """Delete at most a chunk of each kind; returns the rows deleted. *now* is ms, 0 for this machine's clock.
+
+        Raises:
+            LeaseLost: the term is over.
+            RecordUnavailable: SQL cannot be reached.
+        """
+        now = now or now_ms()
+        settings, pruning, term = self._settings, self._pruning, self._term
+        deleted = 0
+        if settings.dead_letter_retention:
+            deleted += pruning.dead_letters(now - settings.dead_letter_retention, limit=CHUNK, term=term)
+        if settings.task_retention:
+            before = now - settings.task_retention
+            deleted += pruning.tasks(before, limit=CHUNK, term=term)
+            deleted += pruning.events(before, limit=CHUNK, term=term)
+        deleted += pruning.workers(now - WORKERS_KEPT_MS, limit=CHUNK, term=term)
+        if deleted:
+            _log.info("pruned", rows=deleted)
+        return deleted

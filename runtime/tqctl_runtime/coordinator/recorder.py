@@ -1,0 +1,235 @@
+"""The recorder: copies the journal into SQL, tells how far it is, and lets the broker forget what is recorded."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tqctl_runtime.broker.calls import CHUNK, journal_position
+from tqctl_runtime.broker.leader_calls import Entry, forget, journal_edge, pairing, publish, read_journal
+from tqctl_runtime.core.errors import StoresDiffer
+from tqctl_runtime.observe.logging import get_logger
+from tqctl_runtime.record.batch import final_tasks
+
+if TYPE_CHECKING:
+    from tqctl_runtime.broker.keys import Keys
+    from tqctl_runtime.broker.wire import Wire
+    from tqctl_runtime.core.settings import Settings
+    from tqctl_runtime.record.store import Store
+    from tqctl_runtime.record.write import Applied, Checkpoint
+
+#: Journal bytes in one transaction, about 2,000 tasks: more gains little, and SQLite's must end within 100 ms.
+BATCH_BYTES = 524_288
+#: Entries in one read; with entries of 256 KiB the first read of a backlog holds 128 MiB at most.
+MAX_ENTRIES, _FIRST_ENTRIES = 512, 64
+#: Seconds between two signs of life, and the longest wait for entries: a stop is noticed after it.
+PUBLISH_SECONDS, _BLOCK_SECONDS = 1.0, 0.5
+#: How long the journal keeps what is recorded, ms: a record that lost its last second finds it there.
+KEEP_MS = 60_000
+#: How long a watched task stays for those who wait for it, ms.
+WAIT_MS = 60_000
+_KEEP_ALL_MS = 2**52
+_START = "0-0"
+_HINT = "nothing was written; check TQCTL_REDIS_URL and TQCTL_DATABASE_URL: tqctl doctor"
+_log = get_logger("recorder")
+
+
+class Recorder:
+    """The recorder in one term. After an error the next step starts again from SQL's checkpoint."""
+
+    def __init__(self, *, store: Store, wire: Wire, keys: Keys, term: int, settings: Settings) -> None:
+        self._wire = wire
+        self._keys = keys
+        self._writer = store.writer(term)
+        self._term = term
+        self._checkpoint: Checkpoint | None = None
+        self._count = _FIRST_ENTRIES
+        #: Where the second look at what is recorded already has come to; None once it is over.
+        self._again: str | None = None
+        self._again_until = _START
+        #: Watched tasks that were recorded: (when to ask again by ``time.monotonic``, id, v).
+        self._staying: deque[tuple[float, str, int]] = deque()
+        self._published_at = 0.0
+        self._server_now = 0
+
+    def run_once(self) -> int:
+        """Record what there is, waiting up to half a second for it; returns the number of entries.
+
+        Raises:
+            LeaseLost: the term is over.
+            StoresDiffer: Redis and SQL do not fit together; nothing was written.
+            RecordUnavailable: SQL cannot be reached; the journal waits.
+        """
+        try:
+            checkpoint = self._checkpoint or self._begin()
+            self._forget_again()
+            entries = self._read(checkpoint)
+            if entries:
+                for batch in split(entries):
+                    checkpoint = self._record(checkpoint, batch)
+            elif time.monotonic() - self._published_at >= PUBLISH_SECONDS:
+                self._writer.check(checkpoint)
+                self._publish(checkpoint, KEEP_MS)
+            self._forget_waited()
+        except BaseException:
+            self._checkpoint = None
+            raise
+        return len(entries)
+
+    def _begin(self) -> Checkpoint:
+        """Take the checkpoint and make sure that this journal is the one it speaks of, no older than it."""
+        checkpoint = self._writer.take()
+        present = self._wire.call(pairing(self._keys))
+        if present is None:
+            raise StoresDiffer("Redis lost the namespace that the record knows", hint=_HINT)
+        if present != (checkpoint.epoch, checkpoint.pairing):
+            raise StoresDiffer(
+                f"Redis is pairing {present[1]} in epoch {present[0]}, "
+                f"the record is pairing {checkpoint.pairing} in epoch {checkpoint.epoch}",
+                hint=_HINT,
+            )
+        end = self._wire.call(journal_position(self._keys))
+        if end is None or end.seq < checkpoint.sequence:
+            raise StoresDiffer(
+                f"Redis went back: its journal ends at {end.seq if end else 0}, {checkpoint.sequence} is recorded",
+                hint=_HINT,
+            )
+        if checkpoint.stream_id != _START and not self._wire.call(journal_edge(self._keys, checkpoint.stream_id)):
+            raise StoresDiffer(
+                f"the journal has lost entry {checkpoint.stream_id}, the last one recorded: Redis went back", hint=_HINT
+            )
+        self._again, self._again_until = _START, checkpoint.stream_id
+        self._staying.clear()
+        self._checkpoint = checkpoint
+        self._publish(checkpoint, _KEEP_ALL_MS)
+        _log.info("recording", term=self._term, epoch=checkpoint.epoch, sequence=checkpoint.sequence)
+        return checkpoint
+
+    def _read(self, checkpoint: Checkpoint) -> list[Entry]:
+        waits = 0.0 if self._again is not None else self._published_at + PUBLISH_SECONDS - time.monotonic()
+        # BLOCK 0 would wait for ever.
+        block = max(1, round(min(waits, _BLOCK_SECONDS) * 1000))
+        call = read_journal(self._keys, checkpoint.stream_id, count=self._count, block_ms=block)
+        entries = self._wire.call(call)
+        if entries:
+            self._count = _next_count(entries)
+            _check_sequence(checkpoint, entries)
+        return entries
+
+    def _record(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> Checkpoint:
+        done = self._writer.apply(entries, checkpoint)
+        self._checkpoint = done.checkpoint
+        # Trimmed only behind this batch: were we killed now, the next recorder finds here what it must forget.
+        span = stamp(done.checkpoint.stream_id) - stamp(entries[0].stream_id)
+        self._publish(done.checkpoint, KEEP_MS + span)
+        self._tell(done)
+        self._forget(done.finished.items())
+        return done.checkpoint
+
+    def _publish(self, checkpoint: Checkpoint, keep_ms: int) -> None:
+        """Tell the watermark and trim the journal to *keep_ms* before it, by the clock where nothing more came."""
+        if self._again is not None:
+            keep_ms = _KEEP_ALL_MS
+        elif not self._staying and keep_ms == KEEP_MS:
+            keep_ms = max(0, KEEP_MS - max(0, self._server_now - stamp(checkpoint.stream_id)))
+        published = self._wire.call(
+            publish(
+                self._keys,
+                term=self._term,
+                epoch=checkpoint.epoch,
+                seq=checkpoint.sequence,
+                stream_id=checkpoint.stream_id,
+                rows=checkpoint.rows,
+                size=checkpoint.bytes,
+                keep_ms=keep_ms,
+            )
+        )
+        self._published_at = time.monotonic()
+        self._server_now = published.now
+
+    def _tell(self, done: Applied) -> None:
+        for entry in done.quarantined:
+            _log.error(
+                "a journal entry could not be recorded and is in quarantine",
+                stream_id=entry.stream_id,
+                sequence=entry.sequence,
+                error=entry.error,
+            )
+
+    def _forget(self, tasks: Iterable[tuple[str, int]]) -> None:
+        """Let the broker drop recorded final tasks; those that somebody waits for are tried again later."""
+        for chunk in chunks(tasks, CHUNK):
+            kept = self._wire.call(forget(self._keys, chunk, wait_ms=WAIT_MS))
+            if kept:
+                versions = dict(chunk)
+                again_at = time.monotonic() + WAIT_MS / 1000
+                self._staying.extend((again_at, task_id, versions[task_id]) for task_id in kept)
+
+    def _forget_waited(self) -> None:
+        now = time.monotonic()
+        due = []
+        while self._staying and self._staying[0][0] <= now and len(due) < CHUNK:
+            due.append(self._staying.popleft()[1:])
+        self._forget(due)
+
+    def _forget_again(self) -> None:
+        """Forget once more what an earlier recorder committed: it may have ended before it could tell the broker."""
+        if self._again is None:
+            return
+        entries = self._wire.call(read_journal(self._keys, self._again, count=self._count))
+        limit = order(self._again_until)
+        recorded = [entry for entry in entries if order(entry.stream_id) <= limit]
+        self._forget(final_tasks(recorded).items())
+        self._again = recorded[-1].stream_id if recorded and len(recorded) == len(entries) else None
+
+
+def _check_sequence(checkpoint: Checkpoint, entries: Sequence[Entry]) -> None:
+    # Entries without a number are none of ours: the writer puts them into quarantine.
+    ours = [entry for entry in entries if entry.seq]
+    if not ours:
+        return
+    first, last, wanted = ours[0], ours[-1], checkpoint.sequence + 1
+    if first.epoch != checkpoint.epoch or first.seq != wanted or last.seq != wanted + len(ours) - 1:
+        raise StoresDiffer(
+            f"the journal goes on with entry {first.seq} to {last.seq} of epoch {first.epoch}, "
+            f"not with {wanted} of epoch {checkpoint.epoch}",
+            hint=_HINT,
+        )
+
+
+def _next_count(entries: Sequence[Entry]) -> int:
+    """As many entries as make a batch, by the size of those just read."""
+    size = sum(len(entry.rows) for entry in entries) // len(entries) + 1
+    return min(max(BATCH_BYTES // size, 1), MAX_ENTRIES)
+
+
+def split(entries: Sequence[Entry], limit: int = BATCH_BYTES) -> Iterator[Sequence[Entry]]:
+    """*entries* in runs of at most *limit* bytes; a larger entry is a run of its own."""
+    start, size = 0, 0
+    for index, entry in enumerate(entries):
+        size += len(entry.rows)
+        if size > limit and index > start:
+            yield entries[start:index]
+            start, size = index, len(entry.rows)
+    yield entries[start:]
+
+
+def chunks(items: Iterable[tuple[str, int]], size: int) -> Iterator[list[tuple[str, int]]]:
+    """*items* in lists of *size*."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def stamp(stream_id: str) -> int:
+    """The milliseconds in a stream id."""
+    return int(stream_id.partition("-")[0])
+
+
+def order(stream_id: str) -> tuple[int, int]:
+    """A stream id as it is ordered."""
+    head, _, tail = stream_id.partition("-")
+    return int(head), int(tail)
