@@ -59,6 +59,14 @@ def load_json(data: bytes | str, *, what: str = "payload", limit: int = DEFAULT_
         raise PayloadError(f"the {what} is not JSON: {error}") from None
 
 
+def canonical_json(data: bytes) -> bytes:
+    """JSON *data* with sorted keys, to be compared; what is no JSON stays as it is."""
+    try:
+        return json.dumps(json.loads(data), sort_keys=True).encode()
+    except ValueError:
+        return data
+
+
 def _no_constants(name: str) -> Any:
     raise ValueError(f"{name} is not allowed")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqctl_runtime.core.errors import PayloadError, UsageError
 from tqctl_runtime.core.ids import is_name, is_task_id, new_id
-from tqctl_runtime.core.serializer import DEFAULT_LIMIT, dump_json, pack, pack_for_lua, unpack
+from tqctl_runtime.core.serializer import DEFAULT_LIMIT, canonical_json, dump_json, pack, pack_for_lua, unpack
 
 ENVELOPE_LAYOUT = 1
 DEFAULT_QUEUE = "default"
@@ -35,9 +35,10 @@ def parse_priority(value: int | str) -> int:
         value = PRIORITY_NAMES.get(value.lower(), value)
     try:
         number = int(value)
-    except ValueError:
+    except (TypeError, ValueError):
         number = 0
-    if not 1 <= number <= 10 or isinstance(value, bool):
+    # What comes out of a batch line may be of any type: True and 5.5 would pass as numbers.
+    if not 1 <= number <= 10 or isinstance(value, bool | float):
         raise UsageError(f"priority {value!r} is not 1 to 10", hint="or low (3), normal (5), high (7), critical (10)")
     return number
 
@@ -118,10 +119,11 @@ class Submission:
         )
 
     def fingerprint(self) -> str:
-        """A short hash of handler and payload: what makes two submissions the same work."""
+        """A short hash of handler and payload, whatever the order of its keys: what makes two submissions the same."""
         import hashlib
 
-        return hashlib.blake2b(self.handler.encode() + b"\x00" + self.payload, digest_size=16).hexdigest()
+        work = self.handler.encode() + b"\x00" + canonical_json(self.payload)
+        return hashlib.blake2b(work, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
