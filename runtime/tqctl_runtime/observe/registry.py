@@ -27,7 +27,10 @@ STARTING, READY, STOPPING = "starting", "ready", "stopping"
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """One process. *since* is ms; *began* is what tells it from a later process of the same *pid*."""
+    """One process. *since* is ms; *began* is what tells it from a later process of the same *pid*.
+
+    *parent* is the process id of the ``up`` that looks after it, 0 where it was started by itself.
+    """
 
     role: str
     name: str
@@ -37,6 +40,7 @@ class ProcessInfo:
     version: str
     log: str
     began: str = ""
+    parent: int = 0
 
     @property
     def is_alive(self) -> bool:
@@ -116,13 +120,15 @@ class Registration:
 
 
 @contextmanager
-def registered(settings: Settings, *, role: str, name: str, log: Path | None) -> Iterator[Registration]:
+def registered(
+    settings: Settings, *, role: str, name: str, log: Path | None, parent: int = 0
+) -> Iterator[Registration]:
     """Be known as *role* and *name* while the block runs; the folder of the context must be there."""
     place = folder(settings)
     place.mkdir(mode=0o700, exist_ok=True)
     pid = os.getpid()
     path = place / f"{role}-{pid}.json"
-    info = ProcessInfo(role, name, pid, now_ms(), STARTING, version(), str(log or ""), began_at(pid))
+    info = ProcessInfo(role, name, pid, now_ms(), STARTING, version(), str(log or ""), began_at(pid), parent)
     try:
         yield Registration(path, info)
     finally:

@@ -1,0 +1,109 @@
+"""One process that stays: its log, its registration, its role, its end.
+
+``python -m tqctl_runtime.stack.service`` is how a parent starts one; its order comes by standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tqctl_runtime.broker import embedded
+from tqctl_runtime.broker.locks import private_folder
+from tqctl_runtime.core.errors import TqctlError
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.observe import registry
+from tqctl_runtime.observe.logging import configure, get_logger
+from tqctl_runtime.stack.order import Answer, Order, exit_code
+
+_PR_SET_PDEATHSIG = 1
+_log = get_logger("service")
+
+
+def serve(role: str, settings: Settings, *, name: str | None = None) -> int:
+    """Be a ``worker`` or a ``coordinator`` until told to stop, logging to standard error; returns the exit code.
+
+    Starts the private server where the context has one.
+
+    Raises:
+        TqctlError: the start did not work.
+    """
+    embedded.ensure_started(settings)
+    private_folder(settings.context_home)
+    configure(settings, role=role)
+    return _be(role, settings, name=name or f"{role}-{os.getpid()}", log=None, ready=lambda: None)
+
+
+def main() -> int:
+    """Carry out the order on standard input; the exit code says how it ended."""
+    order = Order.from_bytes(sys.stdin.buffer.read())
+    answer = Answer(order.answer)
+    try:
+        _detach_input()
+        if order.parent:
+            end_with(order.parent)
+        if order.log is not None:
+            private_folder(order.log.parent)
+        configure(order.settings, role=order.name, file=order.log)
+        if order.role == "up":
+            from tqctl_runtime.stack.supervisor import Supervisor
+
+            return Supervisor(order.settings, log=order.log).run(answer.ready)
+        return _be(order.role, order.settings, name=order.name, log=order.log, ready=answer.ready, parent=order.parent)
+    except TqctlError as error:
+        _log.error("ended", error=error.message, hint=error.hint)
+        answer.failed(error)
+        return exit_code(error)
+    except Exception as error:  # noqa: BLE001  a bug must reach both the log and whoever waits for us
+        _log.exception("ended by a bug")
+        answer.failed(error)
+        return exit_code(error)
+
+
+def _be(
+    role: str, settings: Settings, *, name: str, log: Path | None, ready: Callable[[], None], parent: int = 0
+) -> int:
+    with registry.registered(settings, role=role, name=name, log=log, parent=parent) as known:
+        if role == "coordinator":
+            from tqctl_runtime.coordinator.coordinator import run_coordinator
+
+            def is_ready() -> None:
+                known.say(registry.READY)
+                ready()
+
+            return run_coordinator(settings, is_ready, name=name)
+        from tqctl_runtime.worker.main import run_worker
+
+        def on_state(state: str) -> None:
+            known.say(_STATES.get(state, state))
+            if state == "running":
+                ready()
+
+        return run_worker(settings, name=name, version=registry.version(), on_state=on_state)
+
+
+_STATES = {"running": registry.READY, "draining": registry.STOPPING, "stopped": registry.STOPPING}
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel TERM this process when *parent* ends, however it ends."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        # It ended before the wish was known to the kernel.
+        raise SystemExit(0)
+
+
+def _detach_input() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
