@@ -1,3 +1,4 @@
+# ruff: noqa: S608  statements are put together from our own column names; values are always parameters
 """PostgreSQL by psycopg: each table of a batch goes as one JSON parameter into one statement."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: S608  statements are put together from our own column names; values are always parameters
 """The recorder's statements, made from the column lists. Both databases speak the same upserts.
 
 A value that is NULL never replaces one that is there; a row replaces another only with a greater version.

@@ -1,3 +1,4 @@
+# ruff: noqa: S608  statements are put together from our own column names; values are always parameters
 """The recorder's writes: a batch and its checkpoint in one transaction, under the leader's term."""
 
 from __future__ import annotations

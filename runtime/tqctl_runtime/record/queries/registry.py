@@ -1,0 +1,50 @@
+"""What the record knows beside tasks: the catalogue, workers, settings, events, the quarantine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from tqctl_runtime.core.clock import iso
+from tqctl_runtime.record.queries.names import EVENTS, HANDLERS, QUARANTINE, SETTINGS, WORKERS
+from tqctl_runtime.record.read import Event, WorkerRecord
+
+
+def events(connection: Connection, subject: str, limit: int) -> list[Event]:
+    """What was decided about *subject*, in order."""
+    c = EVENTS.c
+    order = (c.at, c.version, c.epoch, c.stream_id, c.position)
+    rows = connection.execute(select(EVENTS).where(c.subject == subject).order_by(*order).limit(limit))
+    return [Event(iso(r.at), r.kind, r.subject, r.state, r.reason or None, r.who or None) for r in rows]
+
+
+def handlers(connection: Connection) -> dict[str, dict[str, Any]]:
+    """The catalogue rows by name."""
+    rows = connection.execute(select(HANDLERS.c.name, HANDLERS.c.row).order_by(HANDLERS.c.name))
+    return {row.name: json.loads(row.row) for row in rows}
+
+
+def workers(connection: Connection, limit: int) -> list[WorkerRecord]:
+    """Workers, the latest change first."""
+    c = WORKERS.c
+    rows = connection.execute(select(WORKERS).order_by(c.changed_at.desc(), c.id.desc()).limit(limit))
+    return [
+        WorkerRecord(
+            r.id, r.state, r.name, r.host, iso(r.started_at), iso(r.changed_at), json.loads(r.info) if r.info else {}
+        )
+        for r in rows
+    ]
+
+
+def settings(connection: Connection, section: str) -> dict[str, Any]:
+    """The settings of *section* by key."""
+    c = SETTINGS.c
+    rows = connection.execute(select(c.key, c.value).where(c.section == section).order_by(c.key))
+    return {row.key: json.loads(row.value) for row in rows}
+
+
+def quarantined(connection: Connection) -> int:
+    """How many journal entries could not be recorded."""
+    return connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one()
