@@ -170,9 +170,10 @@ class Recorder:
 
     def _forget_waited(self) -> None:
         now = time.monotonic()
-        due = []
+        due: list[tuple[str, int]] = []
         while self._staying and self._staying[0][0] <= now and len(due) < CHUNK:
-            due.append(self._staying.popleft()[1:])
+            _, task_id, v = self._staying.popleft()
+            due.append((task_id, v))
         self._forget(due)
 
     def _forget_again(self) -> None:

@@ -48,13 +48,20 @@ class JournalEntry(Protocol):
     """One entry of the journal. *rows* is its ``r`` field: msgpack arrays one after the other; *seq* 0: not ours."""
 
     @property
-    def stream_id(self) -> str: ...
+    def stream_id(self) -> str:
+        """Its id in the stream."""
+
     @property
-    def epoch(self) -> int: ...
+    def epoch(self) -> int:
+        """The epoch it was written in."""
+
     @property
-    def seq(self) -> int: ...
+    def seq(self) -> int:
+        """Its number in the epoch."""
+
     @property
-    def rows(self) -> bytes: ...
+    def rows(self) -> bytes:
+        """Its rows, packed."""
 
 
 class Place(NamedTuple):
@@ -259,7 +266,7 @@ def _end(batch: Batch, task: Row, at: int, result: bytes | None, error: Row | No
         batch.deaths.append([task[ID], at, task[REASON], *about])
 
 
-def _started(batch: Batch, row: Row, shift: int, place: Place) -> None:
+def _started(batch: Batch, row: Row, shift: int, _place: Place) -> None:
     _, at, raw_id, v, number, raw_worker, started = row
     task_id, worker, version = raw_id.decode(), raw_worker.decode(), shift + v
     attempt: Row = [task_id, number, version, None, worker, started or at, None]
@@ -310,14 +317,14 @@ def _cancel_requested(batch: Batch, row: Row, shift: int, place: Place) -> None:
         task[VERSION], task[CANCEL], task[REASON] = version, at, _text(reason)
 
 
-def _discarded(batch: Batch, row: Row, shift: int, place: Place) -> None:
+def _discarded(batch: Batch, row: Row, _shift: int, place: Place) -> None:
     _, at, raw_id, _, reason, who = row
     task_id = raw_id.decode()
     batch.event(place, "discarded", at, task_id, None, None, _text(reason), _text(who))
     batch.closed.append([at, "discarded", _text(who), task_id])
 
 
-def _set(batch: Batch, row: Row, shift: int, place: Place) -> None:
+def _set(batch: Batch, row: Row, _shift: int, place: Place) -> None:
     _, at, raw_section, raw_key, raw_value = row
     section, key, value = _text(raw_section), _text(raw_key), _text(raw_value)
     if section == "handler":
@@ -328,7 +335,7 @@ def _set(batch: Batch, row: Row, shift: int, place: Place) -> None:
     batch.settings[section, key] = [section, key, value, at]
 
 
-def _worker(batch: Batch, row: Row, shift: int, place: Place) -> None:
+def _worker(batch: Batch, row: Row, _shift: int, place: Place) -> None:
     _, at, raw_id, raw_state, raw_info = row
     worker, state, info = _text(raw_id), _text(raw_state), _text(raw_info)
     batch.event(place, "worker", at, worker, None, state, "", "")

@@ -45,7 +45,7 @@ class Database(ABC):
 
     @abstractmethod
     def translate(self, error: Exception) -> Exception:
-        """*error* of the driver as RecordUnavailable, ConfigError or BadData; itself where it is none of the driver's."""
+        """*error* of the driver as RecordUnavailable, ConfigError or BadData; any other error as it is."""
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
@@ -133,7 +133,7 @@ class Database(ABC):
             return
         try:
             self._connection.execute("ROLLBACK")
-        except Exception:
+        except Exception:  # noqa: BLE001  the error that led here is the one to tell
             self.disconnect()
 
     def disconnect(self) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from tqctl_runtime.core.errors import AmbiguousId, NotFound
 from tqctl_runtime.core.ids import TAIL_LENGTH, TAIL_MINIMUM, is_task_id
@@ -88,7 +89,7 @@ class Lookup:
             raise AmbiguousId(tail, found)
         return found[0]
 
-    def _each(self, statement: str, ids: Sequence[str]) -> Iterator[tuple[object, ...]]:
+    def _each(self, statement: str, ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         wanted = list(dict.fromkeys(ids))
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]

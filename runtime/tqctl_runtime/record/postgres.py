@@ -139,12 +139,15 @@ class PostgresDatabase(Database):
         self.url = url
 
     def exists(self) -> bool:
+        """Whether there is a database; a server is taken to have one."""
         return True
 
     def sql(self, statement: str) -> str:
+        """*statement* with psycopg's placeholders."""
         return statement.replace("?", "%s")
 
     def connect(self) -> Any:
+        """A new connection in autocommit mode, prepared for what it is for."""
         import psycopg
 
         try:
@@ -166,6 +169,7 @@ class PostgresDatabase(Database):
         return connection
 
     def translate(self, error: Exception) -> Exception:
+        """*error* in our words."""
         import psycopg
 
         if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
@@ -177,6 +181,7 @@ class PostgresDatabase(Database):
         return error
 
     def new_engine(self) -> Engine:
+        """An engine that keeps no connections."""
         from sqlalchemy import create_engine
         from sqlalchemy.pool import NullPool
 
@@ -190,6 +195,7 @@ class PostgresDatabase(Database):
         return connection
 
     def write(self, batch: Batch) -> None:
+        """Write *batch* inside the open transaction."""
         if batch.resets:
             self._send(_RESET_TASKS, _resets, batch.resets)
         if batch.new:

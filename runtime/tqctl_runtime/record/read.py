@@ -201,7 +201,7 @@ def progress_of(text: str | None) -> dict[str, Any] | None:
     return {"percent": percent, "message": message}
 
 
-def letter_of(row: Mapping[str, Any]) -> DeadLetter:
+def letter_of(row: Mapping[Any, Any]) -> DeadLetter:
     """The dead letter in *row*."""
     return DeadLetter(
         task_id=row["task_id"],

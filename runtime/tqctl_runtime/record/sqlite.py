@@ -63,9 +63,11 @@ class SqliteDatabase(Database):
         self.path = path
 
     def exists(self) -> bool:
+        """Whether the file is there."""
         return self.path.exists()
 
     def connect(self) -> Any:
+        """A new connection in autocommit mode, prepared for what it is for."""
         if self.read_only and not self.path.exists():
             raise RecordUnavailable(f"there is no record yet at {self.path}", hint="tqctl up --detach")
         try:
@@ -105,6 +107,7 @@ class SqliteDatabase(Database):
         return connection
 
     def translate(self, error: Exception) -> Exception:
+        """*error* in our words."""
         if isinstance(error, sqlite3.OperationalError | sqlite3.InternalError):
             return RecordUnavailable(f"the record at {self.path}: {error}", hint="tqctl doctor")
         if isinstance(error, sqlite3.DatabaseError) and type(error) is sqlite3.DatabaseError:
@@ -114,12 +117,14 @@ class SqliteDatabase(Database):
         return error
 
     def new_engine(self) -> Engine:
+        """An engine that keeps no connections."""
         from sqlalchemy import create_engine
         from sqlalchemy.pool import NullPool
 
         return create_engine("sqlite://", creator=self.connect, poolclass=NullPool)
 
     def write(self, batch: Batch) -> None:
+        """Write *batch* inside the open transaction."""
         many = self.connection.executemany
         if batch.resets:
             many(sql.RESET_TASK, batch.resets)

@@ -38,7 +38,7 @@ def conditions(where: LetterFilter) -> list[ColumnElement[bool]]:
 def page(connection: Connection, where: LetterFilter, limit: int) -> list[DeadLetter]:
     """Dead letters, latest first."""
     statement = select(LETTERS).where(*conditions(where)).order_by(c.died_at.desc(), c.task_id.desc()).limit(limit)
-    return [letter_of(row) for row in connection.execute(statement).mappings()]
+    return [letter_of(dict(row)) for row in connection.execute(statement).mappings()]
 
 
 def task_ids(connection: Connection, where: LetterFilter, limit: int) -> list[str]:

@@ -15,7 +15,6 @@ from sqlalchemy import (
     FromClause,
     Select,
     and_,
-    column,
     func,
     literal,
     or_,
@@ -148,7 +147,8 @@ def _filtered(where: TaskFilter, *columns: ColumnElement[Any]) -> Select[Any]:
 
 def count(connection: Connection, where: TaskFilter) -> int:
     """How many tasks there are."""
-    return connection.execute(_filtered(where, func.count())).scalar_one()
+    found: int = connection.execute(_filtered(where, func.count())).scalar_one()
+    return found
 
 
 def counts_by_state(connection: Connection, where: TaskFilter) -> dict[State, int]:
