@@ -1,0 +1,45 @@
+"""How current a list is, and the line that tells its reader."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tqctl_runtime.core.clock import format_duration
+from tqctl_runtime.core.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from tqctl_runtime.inspector.live import Live
+
+#: A record that is less behind is as good as current, ms.
+_TOLERATED_MS = 1_000
+
+
+class Freshness:
+    """Waits a moment for the record before each list; *remark* says what the list may lack, None where nothing."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self.remark: str | None = None
+
+    def check(self) -> None:
+        """Let the record catch up, and find out what is to be told."""
+        self.remark = None
+        if not (self._live.catch_up() and self._live.is_recorder_alive()):
+            self.remark = self._find_remark()
+
+    def note_absence(self) -> None:
+        """Tell that only the record was asked, where that is so."""
+        absence = self._live.absence
+        self.remark = None if absence is None else f"from the record alone: {absence.message}"
+
+    def _find_remark(self) -> str | None:
+        try:
+            lag = self._live.lag()
+        except BrokerUnavailable as error:
+            return f"from the record alone: {error.message}"
+        if not lag.is_recorder_alive:
+            missing = f": {lag.rows:,} changes are not in the record" if lag.rows else ""
+            return f"no coordinator runs{missing}; tqctl coordinator start"
+        if lag.ms > _TOLERATED_MS:
+            return f"the record is {format_duration(lag.ms)} behind, {lag.rows:,} changes are missing"
+        return None

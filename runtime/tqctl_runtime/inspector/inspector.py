@@ -1,0 +1,337 @@
+"""The Inspector: one object for everything a person or a script asks or orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from tqctl_runtime.broker import calls
+from tqctl_runtime.client.outcomes import Ended, no_such_task
+from tqctl_runtime.core.errors import AmbiguousId, NotFound, Pending, RecordUnavailable, WaitTimeout
+from tqctl_runtime.core.ids import TAIL_MINIMUM, ULID_LENGTH, is_task_id
+from tqctl_runtime.core.states import FINAL
+from tqctl_runtime.core.submission import DEFAULT_QUEUE
+from tqctl_runtime.inspector import lists, logs, verbs
+from tqctl_runtime.inspector.freshness import Freshness
+from tqctl_runtime.inspector.live import Live
+from tqctl_runtime.inspector.logs import Chunk
+from tqctl_runtime.inspector.merge import merge
+from tqctl_runtime.record import open_store
+from tqctl_runtime.record.filters import LetterFilter, Sort, TaskFilter
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tqctl_runtime.core.settings import Settings
+    from tqctl_runtime.core.task import Task
+    from tqctl_runtime.inspector.models import Change, CoordinatorInfo, QueueInfo, RecordLag, WorkerInfo
+    from tqctl_runtime.record import Store
+    from tqctl_runtime.record.read import DeadLetter
+
+_CANDIDATES = 10
+
+
+class Inspector:
+    """Asks Redis first and SQL then; lists come from SQL alone. It joins what runs and starts or creates nothing.
+
+    One thread at a time uses it. Where only one store answers, reads tell what that one knows, verbs raise
+    BrokerUnavailable, and lists raise RecordUnavailable.
+    """
+
+    def __init__(self, settings: Settings, live: Live, store: Store) -> None:
+        self.settings = settings
+        self._live = live
+        self._store = store
+        self._freshness = Freshness(live)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """An Inspector on the stores that *settings* name; it connects at the first question."""
+        return cls(settings, Live(settings), open_store(settings, read_only=True))
+
+    @property
+    def remark(self) -> str | None:
+        """What a reader of the last list should know, as one line for stderr; None where it was up to date."""
+        return self._freshness.remark
+
+    # -- single tasks
+
+    def resolve(self, tail: str) -> str:
+        """The whole id that *tail* means; a whole id as it is, whether it exists or not.
+
+        Raises:
+            NotFound: no id ends so, or the tail is too short.
+            AmbiguousId: several do; *candidates* names them.
+        """
+        word = tail.strip().upper().removeprefix("TSK_")
+        if is_task_id(f"tsk_{word}"):
+            return f"tsk_{word}"
+        if not TAIL_MINIMUM <= len(word) < ULID_LENGTH:
+            raise NotFound(f"there is no task {tail!r}", hint=f"an id, or at least its last {TAIL_MINIMUM} characters")
+        if not word.isalnum() or not word.isascii():
+            raise NotFound(f"there is no task {tail!r}", hint="tqctl task list")
+        is_current = self._live.catch_up()
+        found = self._recorded_tails(word)
+        if not found or not is_current:
+            found = list(dict.fromkeys([*found, *self._live.find_tails(word, _CANDIDATES)]))
+        if not found:
+            raise NotFound(f"no task's id ends with {tail!r}", hint="tqctl task list")
+        if len(found) > 1:
+            raise AmbiguousId(tail, found)
+        return found[0]
+
+    def _recorded_tails(self, word: str) -> list[str]:
+        try:
+            return self._store.lookup.candidates(word, _CANDIDATES)
+        except RecordUnavailable:
+            if self._live.absence is not None:
+                raise
+            return []
+
+    def task(self, task_id: str) -> Task:
+        """Everything about one task.
+
+        Raises:
+            NotFound: neither store knows it.
+            RecordUnavailable: it is not live, and the record cannot be read.
+        """
+        live, recorded = self._views(task_id)
+        if live is not None:
+            return merge(live, recorded)
+        if recorded is None:
+            raise no_such_task(task_id)
+        return recorded
+
+    def _views(self, task_id: str) -> tuple[calls.LiveTask | None, Task | None]:
+        live = self._live.look([task_id]).get(task_id)
+        try:
+            recorded = self._store.lookup.task(task_id)
+            if live is not None and _is_behind(live, recorded) and self._live.catch_up():
+                live = self._live.look([task_id]).get(task_id)
+                recorded = self._store.lookup.task(task_id)
+        except RecordUnavailable:
+            if live is None:
+                raise
+            return live, None
+        return live, recorded
+
+    def result(self, task_id: str) -> Any:
+        """The result of a task that succeeded.
+
+        Raises:
+            NotFound: neither store knows it.
+            Pending: it has not ended, or the record does not have its result yet.
+            TaskFailed: it ended dead or expired.
+            TaskTimedOut: its own time limit ended it.
+            TaskCancelled: it was cancelled.
+        """
+        live, recorded = self._views(task_id)
+        if live is None and recorded is None:
+            raise no_such_task(task_id)
+        task = recorded if live is None else merge(live, recorded)
+        assert task is not None
+        if task.state not in FINAL:
+            raise Pending(f"task {task_id} is {task.state}", hint=f"tqctl task wait {task_id}")
+        if live is not None and not live.detail and (recorded is None or recorded.state != live.state):
+            raise Pending(f"task {task_id} is {task.state}, its result is not in the record yet", hint="tqctl status")
+        return Ended.of_task(task).value()
+
+    def logs(self, task_id: str, attempt: int | None = None) -> list[Chunk]:
+        """(attempt, bytes) of what attempts wrote, that of a running one included."""
+        self._live.catch_up()
+        return logs.read(self._live, self._store, task_id, attempt)
+
+    def follow_logs(self, task_id: str) -> Iterator[Chunk]:
+        """(attempt, bytes) of what attempts wrote and write, until the task ends."""
+        return logs.follow(self._live, self._store, task_id)
+
+    def wait(self, ids: Iterable[str], timeout: float | None = None) -> Iterator[tuple[str, Task | None]]:
+        """Each task when it has ended; those that did not within *timeout* seconds come last, with None."""
+        from tqctl_runtime.client.waiting import wait_for_ends
+
+        wanted = dict.fromkeys(ids)
+        try:
+            for end in wait_for_ends(self._live.wire, self._live.keys, list(wanted), timeout, self._read_end):
+                del wanted[end.id]
+                yield end.id, self.task(end.id)
+        except WaitTimeout:
+            for task_id in wanted:
+                yield task_id, None
+
+    def _read_end(self, task_id: str) -> Ended | None:
+        task = self._store.lookup.task(task_id)
+        return None if task is None or task.state not in FINAL else Ended.of_task(task)
+
+    def recorded(self, ids: Sequence[str]) -> set[str]:
+        """Those of *ids* that the record knows."""
+        return set(self._store.lookup.states(ids))
+
+    # -- lists
+
+    def tasks(self, where: TaskFilter | None = None, limit: int = 50, sort: str = "-created_at") -> list[Task]:
+        """A page of tasks from the record, without their attempts.
+
+        Raises:
+            UsageError: nothing is sorted by that.
+            RecordUnavailable: the record cannot be read.
+        """
+        order = Sort.parse(sort)
+        self._freshness.check()
+        return self._store.queries.tasks(where, limit=limit, sort=order)
+
+    def count(self, where: TaskFilter | None = None) -> int:
+        """How many tasks the record has."""
+        self._freshness.check()
+        return self._store.queries.count_tasks(where)
+
+    def counts(self, where: TaskFilter | None = None) -> dict[str, int]:
+        """How many tasks the record has in each state."""
+        self._freshness.check()
+        return {str(state): count for state, count in self._store.queries.counts_by_state(where).items()}
+
+    def dead_letters(self, where: LetterFilter | None = None, limit: int = 50) -> list[DeadLetter]:
+        """Dead letters from the record, latest first."""
+        self._freshness.check()
+        return self._store.queries.dead_letters(where, limit=limit)
+
+    def dead_letter_ids(self, where: LetterFilter | None = None, limit: int = 100_000) -> list[str]:
+        """Ids of tasks with an open dead letter, latest first."""
+        self._freshness.check()
+        return self._store.queries.dead_letter_ids(where, limit=limit)
+
+    # -- verbs on tasks
+
+    def cancel(self, ids: Sequence[str], reason: str = "cancelled by an operator", who: str = "") -> list[Change]:
+        """Cancel tasks: ``cancelled``, ``requested``, or an error for each."""
+        return verbs.cancel(self._live, self._store, ids, reason=reason, who=who)
+
+    def retry(self, ids: Sequence[str], who: str = "") -> list[Change]:
+        """Run tasks again (or now): ``queued`` or an error for each."""
+        return verbs.retry(self._live, self._store, ids, who=who)
+
+    def discard(self, ids: Sequence[str], who: str = "", reason: str = "discarded by an operator") -> list[Change]:
+        """Close dead letters: ``discarded`` or an error for each."""
+        self._live.catch_up()
+        return verbs.discard(self._live, self._store, ids, reason=reason, who=who)
+
+    # -- queues
+
+    def queues(self) -> list[QueueInfo]:
+        """All queues by name; without a broker as the record knows them."""
+        overview = self._try_overview()
+        if overview is None:
+            pauses = self._store.queries.settings("pause")
+            homes = {str(row["queue"]) for row in self._store.queries.handlers().values()}
+            return lists.recorded_queues(self._counts({*pauses, *homes, DEFAULT_QUEUE}), pauses)
+        try:
+            return lists.queues(overview, self._counts({item.name for item in overview.queues}))
+        except RecordUnavailable:
+            return lists.queues(overview, None)
+
+    def queue(self, name: str) -> QueueInfo:
+        """The queue *name*.
+
+        Raises:
+            NotFound: it was never used.
+        """
+        for item in self.queues():
+            if item.name == name:
+                return item
+        raise NotFound(f"there is no queue {name!r}", hint="tqctl queue list")
+
+    def _counts(self, names: Iterable[str]) -> lists.Counts:
+        self._freshness.check()
+        counted = self._store.queries.counts_by_state
+        return {name: counted(TaskFilter(queue=name, states=lists.COUNTED)) for name in sorted(names)}
+
+    def pause(self, queue: str, for_ms: int = 0, reason: str = "", who: str = "") -> int:
+        """Pause *queue* for *for_ms* (0: until it is resumed); until when in ms, 0 without end."""
+        return self._live.change(calls.pause(self._live.keys, queue, for_ms=for_ms, reason=reason, who=who))
+
+    def resume(self, queue: str, who: str = "") -> None:
+        """Resume *queue*."""
+        self._live.change(calls.resume(self._live.keys, queue, who=who))
+
+    def purge(self, queue: str, who: str = "", reason: str = "purged by an operator") -> int:
+        """Cancel all tasks that stand in line in *queue*; how many. Those that workers hold stay."""
+        purged = 0
+        while True:
+            done, left = self._live.change(calls.purge(self._live.keys, queue, reason=reason, who=who))
+            purged += done
+            if not done or not left:
+                return purged
+
+    # -- handlers, processes, the stores themselves
+
+    def handlers(self) -> list[dict[str, Any]]:
+        """The catalogue rows by name, each with ``workers``, the live ones that have it."""
+        overview = self._try_overview()
+        rows = self._live.try_ask(calls.catalogue(self._live.keys))
+        if rows is None:
+            rows = self._store.queries.handlers()
+        return [lists.with_workers(row, overview) for row in rows.values()]
+
+    def handler(self, name: str) -> dict[str, Any]:
+        """The catalogue row of handler *name*.
+
+        Raises:
+            UnknownHandler: no worker ever had it; near names are in the hint.
+        """
+        rows: Mapping[str, dict[str, Any]] = {row["name"]: row for row in self.handlers()}
+        if name not in rows:
+            from tqctl_runtime.core.handler import unknown_handler
+
+            raise unknown_handler(name, rows)
+        return rows[name]
+
+    def workers(self) -> list[WorkerInfo]:
+        """The registered workers by name; none where the broker cannot be asked."""
+        overview = self._try_overview()
+        return [] if overview is None else lists.workers(overview)
+
+    def coordinators(self) -> list[CoordinatorInfo]:
+        """The live coordinators, the leader first.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be asked.
+        """
+        return lists.coordinators(self.overview())
+
+    def record_lag(self) -> RecordLag:
+        """How far the record is behind.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be asked.
+        """
+        return self._live.lag()
+
+    def overview(self) -> calls.Overview:
+        """The live figures of everything.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be asked.
+        """
+        return self._live.ask(calls.overview(self._live.keys))
+
+    def _try_overview(self) -> calls.Overview | None:
+        overview = self._live.try_ask(calls.overview(self._live.keys))
+        self._freshness.note_absence()
+        return overview
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._live.close()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_behind(live: calls.LiveTask, recorded: Task | None) -> bool:
+    """Whether the record lacks something that *live* shows was decided."""
+    return recorded is None or recorded.state != live.state or len(recorded.attempts) < live.attempts

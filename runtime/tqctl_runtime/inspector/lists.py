@@ -1,0 +1,120 @@
+"""Queues, workers, coordinators and handlers: what the broker says of them, with names and figures made readable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tqctl_runtime.broker.calls import LiveQueue, LiveWorker, Overview
+from tqctl_runtime.core.clock import iso
+from tqctl_runtime.core.states import State
+from tqctl_runtime.inspector.models import CoordinatorInfo, Pause, QueueInfo, WorkerInfo
+
+#: Counts of the record by queue and state.
+Counts = Mapping[str, Mapping[State, int]]
+#: What a queue is counted by: few rows of an index each, unlike the final states.
+COUNTED = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.RETRYING)
+
+
+def queues(overview: Overview, counts: Counts | None) -> list[QueueInfo]:
+    """The queues that were ever used, with the record's *counts* of what does not stand in line."""
+    workers = live_workers(overview)
+    return [_queue(item, workers, None if counts is None else counts.get(item.name, {})) for item in overview.queues]
+
+
+def _queue(item: LiveQueue, workers: Iterable[WorkerInfo], counts: Mapping[State, int] | None) -> QueueInfo:
+    return QueueInfo(
+        name=item.name,
+        queued=item.ready + item.suspects,
+        suspects=item.suspects,
+        head=item.head,
+        pause=pause_of(item.pause),
+        workers=[worker.name for worker in workers if item.name in worker.queues],
+        scheduled=_count(counts, State.SCHEDULED),
+        retrying=_count(counts, State.RETRYING),
+        running=_count(counts, State.RUNNING),
+    )
+
+
+def recorded_queues(counts: Counts, pauses: Mapping[str, Mapping[str, Any]]) -> list[QueueInfo]:
+    """The queues as the record knows them."""
+    names = sorted({*counts, *pauses})
+    return [
+        QueueInfo(
+            name=name,
+            queued=counts.get(name, {}).get(State.QUEUED, 0),
+            pause=pause_of(pauses.get(name)),
+            scheduled=_count(counts.get(name), State.SCHEDULED),
+            retrying=_count(counts.get(name), State.RETRYING),
+            running=_count(counts.get(name), State.RUNNING),
+        )
+        for name in names
+    ]
+
+
+def _count(counts: Mapping[State, int] | None, state: State) -> int | None:
+    return None if counts is None else counts.get(state, 0)
+
+
+def pause_of(row: Mapping[str, Any] | None) -> Pause | None:
+    """A pause as the broker and the record keep it."""
+    if not row:
+        return None
+    return Pause(iso(row.get("since")), iso(row.get("until")), row.get("reason") or "", row.get("who") or "")
+
+
+def workers(overview: Overview) -> list[WorkerInfo]:
+    """All registered workers by name."""
+    return sorted((_worker(item, overview.now) for item in overview.workers), key=lambda w: (w.name, w.id))
+
+
+def live_workers(overview: Overview) -> list[WorkerInfo]:
+    """The workers whose lease holds."""
+    return [worker for worker in workers(overview) if worker.state != "late"]
+
+
+def _worker(item: LiveWorker, now: int) -> WorkerInfo:
+    info, figures = item.info, dict(item.figures)
+    said = str(figures.pop("state", "") or "running")
+    return WorkerInfo(
+        id=item.id,
+        name=str(info.get("name") or item.id),
+        host=str(info.get("host") or ""),
+        pid=info.get("pid"),
+        version=str(info.get("version") or ""),
+        state="late" if item.lease_until <= now else said,
+        started_at=iso(info.get("started_at")),
+        queues=list(info.get("queues") or ()),
+        concurrency=int(info.get("concurrency") or 0),
+        processes=int(info.get("processes") or 0),
+        handlers=list(info.get("handlers") or ()),
+        running=item.held,
+        lease_until=iso(item.lease_until),
+        figures=figures,
+    )
+
+
+def coordinators(overview: Overview) -> list[CoordinatorInfo]:
+    """All live coordinators, the leader first."""
+    terms = {lead.holder: lead.term for lead in overview.leaders.values() if lead.until > overview.now}
+    found = [
+        CoordinatorInfo(
+            id=coordinator_id,
+            name=str(info.get("name") or coordinator_id),
+            host=str(info.get("host") or ""),
+            pid=info.get("pid"),
+            version=str(info.get("version") or ""),
+            started_at=iso(info.get("started_at")),
+            is_leader=coordinator_id in terms,
+            term=terms.get(coordinator_id, 0),
+            roles=dict(info.get("roles") or {}),
+        )
+        for coordinator_id, info in overview.coordinators.items()
+    ]
+    return sorted(found, key=lambda c: (not c.is_leader, c.name, c.id))
+
+
+def with_workers(row: Mapping[str, Any], overview: Overview | None) -> dict[str, Any]:
+    """Catalogue *row* with ``workers``, the names of live workers that have the handler."""
+    found = [] if overview is None else [w.name for w in live_workers(overview) if row["name"] in w.handlers]
+    return {**row, "workers": found}
