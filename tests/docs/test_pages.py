@@ -1,0 +1,67 @@
+"""What the pages say exists: commands and options, files, and the numbers of invariants."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.docs.generate import ROOT
+from tqctl.completion import tree
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+COMMANDS = {node.path: {name for option in node.options for name in option.names} for node in tree()}
+INVARIANT = re.compile(r"\bINV-(\d+)\b")
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """(page, line) of every line in a fenced block of shell that calls tqctl."""
+    fence = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    lines = [
+        (page.name, part)
+        for page in PAGES
+        for block in fence.findall(page.read_text(encoding="utf-8"))
+        for line in block.replace("\\\n", " ").splitlines()
+        for part in re.split(r"\s*(?:\||&&|;)\s+", line.removeprefix("$ "))
+    ]
+    return [(page, line) for page, line in lines if line.startswith("tqctl ")]
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_a_documented_command_and_its_options_exist(page: str, line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    words = words[: words.index("--")] if "--" in words else words
+    path = ""
+    while words and f"{path} {words[0]}".strip() in COMMANDS:
+        path = f"{path} {words.pop(0)}".strip()
+    unknown = [
+        word for word in words if word.startswith("-") and word != "-" and word.partition("=")[0] not in COMMANDS[path]
+    ]
+    assert path or set(words) <= {"--version", "--help"}, f"no such command: {line}"
+    assert not unknown, f"tqctl {path} has no {unknown}"
+
+
+def test_the_readme_stays_short_and_has_its_two_commands() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 150
+    assert "make demo" in text
+    assert "make test" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_invariant_that_is_cited_is_written_down_and_every_one_written_down_is_held_by_something() -> None:
+    defined = set(
+        re.findall(r"^\*\*INV-(\d+) ·", (ROOT / "docs" / "semantics.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    folders = [ROOT / "runtime", ROOT / "tqctl", ROOT / "tests"]
+    files = [path for folder in folders for kind in ("*.py", "*.lua") for path in folder.rglob(kind)]
+    cited = {number for path in files for number in INVARIANT.findall(path.read_text(encoding="utf-8"))}
+    assert defined == cited
