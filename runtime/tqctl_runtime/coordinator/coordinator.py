@@ -99,12 +99,15 @@ class Coordinator:
                 opened = open_namespace(store, wire, self._keys)
             _log.info("namespace open", epoch=opened.epoch, is_new=opened.is_new)
 
+        told = ""
         while not self._stop.is_set():
             try:
                 await _in(pool, once)
                 return True
             except Unavailable as error:
-                _log.warning("waiting for a store", error=error.message)
+                if error.message != told:
+                    _log.warning("waiting for a store", error=error.message)
+                told = error.message
                 await pause(self._stop, _OPEN_RETRY_SECONDS)
         return False
 

@@ -94,8 +94,8 @@ class Child:
         self._close_pipe()
         error = read_answer(self._heard) if self._heard else self._silent_end()
         if error is not None:
-            error.hint = f"{error.hint}; " if error.hint else ""
-            error.hint += f"its log: {self.log}"
+            if not error.hint or "log" not in error.hint:
+                error.hint = (f"{error.hint}; " if error.hint else "") + f"its log: {self.log}"
             raise error
         return True
 

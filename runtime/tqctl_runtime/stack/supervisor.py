@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker import embedded
 from tqctl_runtime.broker.locks import is_locked, private_folder, try_lock
-from tqctl_runtime.core.errors import BrokerTimeout, Conflict, TqctlError, Unavailable
+from tqctl_runtime.core.errors import Conflict, TqctlError, Unavailable
 from tqctl_runtime.observe import registry
+from tqctl_runtime.observe.files import tail
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.stack.child import Child
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tqctl_runtime.core.settings import Settings
 
 #: Seconds the coordinator, then the workers, get to be ready.
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 30.0
 #: Seconds a failed start gets to stop what it began.
 _UNDO_TIMEOUT = 20.0
 #: Seconds a coordinator gets to drain the journal and end.
@@ -66,7 +67,7 @@ def up_detached(settings: Settings) -> list[registry.ProcessInfo]:
     parent.start()
     try:
         if not _wait_answers([parent], READY_TIMEOUT * 2 + _UNDO_TIMEOUT):
-            raise BrokerTimeout("the stack was not ready in time", hint=f"its log: {log}")
+            raise Unavailable("the stack was not ready in time", hint=f"its log: {log}")
     except BaseException:
         _end([parent], time.monotonic() + _UNDO_TIMEOUT)
         raise
@@ -138,8 +139,11 @@ class Supervisor:
         for child in children:
             child.start()
         if not _wait_answers(children, READY_TIMEOUT, self._stop) and not self._stop.is_set():
-            late = ", ".join(child.name for child in children)
-            raise BrokerTimeout(f"not ready within {READY_TIMEOUT:g} s: {late}", hint=f"log: {children[0].log}")
+            late = next(child for child in children if not child.answered(0))
+            raise Unavailable(
+                f"{late.name} was not ready within {READY_TIMEOUT:g} s; it said last:\n{tail(late.log, 3)}",
+                hint=f"its log: {late.log}",
+            )
         for child in children:
             self._tell(f"{child.name} ready (pid {child.pid})")
 

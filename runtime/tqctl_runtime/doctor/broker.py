@@ -1,0 +1,26 @@
+"""The broker answers and its namespace is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.doctor.finding import Finding, ok, problem
+from tqctl_runtime.doctor.scene import Scene
+
+
+def check(scene: Scene) -> Iterator[Finding]:
+    """Connection and gate."""
+    if scene.wire is None:
+        error = scene.broker_error
+        assert error is not None
+        yield problem(error.message, error.hint or "tqctl up --detach")
+        return
+    address = BrokerAddress.of(scene.settings).display
+    if scene.opened is None:
+        yield problem(
+            f"namespace {scene.settings.namespace!r} at {address} is not open",
+            "tqctl up --detach, or: tqctl coordinator start",
+        )
+        return
+    yield ok(f"{address} answers, namespace {scene.settings.namespace!r} is open in epoch {scene.opened[0]}")

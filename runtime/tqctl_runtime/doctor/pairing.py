@@ -1,0 +1,28 @@
+"""Redis and the record are halves of one pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tqctl_runtime.doctor.finding import Finding, ok, problem, skipped
+from tqctl_runtime.doctor.scene import Scene
+
+_HINT = "check TQCTL_REDIS_URL, TQCTL_DATABASE_URL and TQCTL_NAMESPACE"
+
+
+def check(scene: Scene) -> Iterator[Finding]:
+    """Pairing ids and epochs."""
+    known = None if scene.store is None or scene.pending else scene.checkpoint
+    if scene.wire is None or known is None:
+        yield skipped("needs both stores")
+    elif scene.opened is None:
+        if known.is_fresh:
+            yield skipped("nothing was recorded yet")
+        else:
+            yield problem(f"Redis is empty, but the record knows it up to entry {known.sequence}", _HINT)
+    elif scene.opened[1] != known.pairing:
+        yield problem(f"the record belongs to {known.pairing}, Redis to {scene.opened[1]}", _HINT)
+    elif scene.opened[0] != known.epoch:
+        yield problem(f"Redis is in epoch {scene.opened[0]}, the record in epoch {known.epoch}", _HINT)
+    else:
+        yield ok(f"both stores belong to {known.pairing}")

@@ -1,0 +1,29 @@
+"""Somebody runs what is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tqctl_runtime.doctor.finding import Finding, ok, problem, skipped
+from tqctl_runtime.doctor.scene import Scene
+
+
+def check(scene: Scene) -> Iterator[Finding]:
+    """Live workers, and queues with tasks that none of them serves."""
+    overview = scene.overview
+    if overview is None:
+        yield skipped("no open namespace")
+        return
+    live = [worker for worker in overview.workers if worker.lease_until > overview.now]
+    if not live:
+        yield problem("no worker", "tqctl worker start --app MODULE")
+        return
+    yield ok(f"{len(live)} live")
+    served = {queue for worker in live for queue in worker.info.get("queues", [])}
+    for queue in overview.queues:
+        waiting = queue.ready + queue.suspects
+        if waiting and queue.name not in served:
+            yield problem(
+                f"{waiting:,} tasks wait in {queue.name}, which no worker serves",
+                f"tqctl worker start --queues {queue.name} --app MODULE",
+            )
