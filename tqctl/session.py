@@ -125,6 +125,11 @@ class Session:
         finally:
             inspector.close()
 
+    def remark(self, inspector: Inspector) -> None:
+        """Say what the last list may lack."""
+        if inspector.remark is not None:
+            self.note(inspector.remark)
+
     def summary(self, done: int, word: str, verb: str, failed: int = 0) -> None:
         """The one line about a change, such as ``3 tasks cancelled, 1 refused``."""
         rest = f", {failed:,} refused" if failed else ""
@@ -132,7 +137,7 @@ class Session:
 
 
 def read_ids(stream: BinaryIO) -> list[str]:
-    """Ids of *stream*: bare ones, first words of a table's lines, or JSON objects with ``id``, one a line.
+    """Ids of *stream*: bare ones, first words of lines, or JSON objects with ``id`` or ``task_id``, one a line.
 
     Raises:
         UsageError: a line is neither.
@@ -145,7 +150,8 @@ def read_ids(stream: BinaryIO) -> list[str]:
         line = raw.decode("utf-8", "replace").strip()
         if line.startswith("{"):
             try:
-                line = str(load_json(line).get("id") or "")
+                item = load_json(line)
+                line = str(item.get("id") or item.get("task_id") or "")
             except PayloadError:
                 line = ""
             if not line:

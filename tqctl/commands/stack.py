@@ -1,0 +1,208 @@
+"""``tqctl up``, ``down`` and ``status``: the whole of a context on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tqctl.arguments import Interval, Watch, ago, parse_interval
+from tqctl.flags import StartCommand, single, verb
+from tqctl.output import Column, View
+from tqctl.session import Session, open_session
+from tqctl.text import plural
+
+if TYPE_CHECKING:
+    from tqctl_runtime.stack import StackStatus
+
+VIEW = View(
+    "process",
+    "name",
+    ("role", "name", "pid", "since", "state", "version", "log", "host"),
+    (
+        Column("role", "role", key=True),
+        Column("name", "name", key=True),
+        Column("pid", "pid", right=True),
+        Column("state", "state"),
+        Column("age", lambda row: ago(row.get("since")), right=True),
+        Column("version", "version"),
+        Column("log", "log"),
+        Column("host", "host", wide=True),
+    ),
+)
+up_app, down_app, status_app = single(), single(), single()
+
+
+@verb(
+    up_app,
+    "up",
+    cls=StartCommand,
+    examples="  tqctl up --detach\n  tqctl up --app tasks.py --workers 2 --concurrency 10",
+)
+def up(
+    ctx: typer.Context,
+    detach: Annotated[bool, typer.Option("--detach", help="go on in the background once all is ready")] = False,
+) -> int:
+    """Start broker, coordinator and workers; in the foreground Ctrl-C stops them again."""
+    from tqctl.starting import settings_for_start
+    from tqctl_runtime import stack
+
+    session = open_session(ctx)
+    settings = settings_for_start(session)
+    if not detach:
+        return stack.up(settings, on_event=session.note)
+    processes = stack.up_detached(settings)
+    if session.flags.output is not None:
+        session.output.rows(VIEW, [_process(info) for info in processes])
+    session.note(f"{plural(len(processes), 'process')} of context {settings.context} ready; stop: tqctl down")
+    return 0
+
+
+@verb(down_app, "down", examples="  tqctl down\n  tqctl down --force\n  tqctl down --delete-data --yes")
+def down(
+    ctx: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="running tasks are handed back at once")] = False,
+    delete_data: Annotated[bool, typer.Option("--delete-data", help="also the queue and the record")] = False,
+) -> int:
+    """Stop what runs of this context on this machine; running tasks get time to end."""
+    from tqctl_runtime import stack
+
+    session = open_session(ctx)
+    settings = session.settings
+    if delete_data:
+        session.confirm(f"delete everything in {settings.context_home}")
+    done = stack.down(settings, force=force, delete_data=delete_data)
+    if not done.processes and not done.broker:
+        session.note("nothing ran")
+    else:
+        broker = ", and the private server" if done.broker else ""
+        session.note(f"{plural(len(done.processes), 'process')} stopped{broker}")
+    if done.killed:
+        session.note("killed: " + ", ".join(f"{info.name} (pid {info.pid})" for info in done.killed))
+    if done.data_deleted:
+        session.note(f"{settings.context_home} deleted")
+    return _FORCED if done.killed else 0
+
+
+_FORCED = 7
+
+
+@verb(status_app, "status", examples="  tqctl status\n  tqctl status --watch\n  tqctl status --logs -f worker")
+def status(
+    ctx: typer.Context,
+    role: Annotated[str | None, typer.Argument(metavar="[ROLE]", help="with --logs: whose")] = None,
+    logs: Annotated[bool, typer.Option("--logs", help="print the logs of processes")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="with --logs: go on")] = False,
+    lines: Annotated[int, typer.Option(metavar="N", help="with --logs: of each file", min=0)] = 20,
+    watch: Watch = False,
+    interval: Interval = "2s",
+) -> None:
+    """Show what runs; 69 where the broker does not."""
+    from tqctl_runtime import stack
+    from tqctl_runtime.core.errors import UsageError
+
+    session = open_session(ctx)
+    if not logs and (role is not None or follow):
+        raise UsageError("ROLE and --follow belong to --logs", hint="tqctl status --logs -f worker")
+    if logs:
+        _logs(session, role, is_followed=follow, lines=lines)
+        return
+    period = parse_interval(interval)
+    if watch:
+        from tqctl.watch import watch as run_watch
+
+        run_watch(session.output, VIEW, lambda: _rows(stack.status(session.settings)), period)
+        return
+    found = stack.status(session.settings)
+    session.output.rows(VIEW, _rows(found))
+    for line in _summary(found):
+        session.note(line)
+
+
+def _logs(session: Session, role: str | None, *, is_followed: bool, lines: int) -> None:
+    from tqctl.text import printable_log
+    from tqctl_runtime.observe.files import tail
+    from tqctl_runtime.stack import follow, log_files
+
+    paths = log_files(session.settings, role)
+    if not paths:
+        session.note("no process of this context ever ran; tqctl up --detach")
+        return
+    width = max(len(path.stem) for path in paths) if len(paths) > 1 else 0
+
+    def show(name: str, line: str) -> None:
+        prefix = f"{name:<{width}} | " if width else ""
+        session.output.line(prefix + printable_log(line))
+
+    if not is_followed:
+        for path in paths:
+            for line in tail(path, lines).splitlines():
+                show(path.stem, line)
+        return
+    import sys
+
+    for name, line in follow(paths, lines=lines):
+        show(name, line)
+        sys.stdout.flush()
+
+
+def _process(info: Any) -> dict[str, Any]:
+    import platform
+
+    from tqctl_runtime.core.clock import iso
+
+    return {
+        "role": info.role,
+        "name": info.name,
+        "pid": info.pid,
+        "since": iso(info.since),
+        "state": info.state,
+        "version": info.version,
+        "log": info.log or None,
+        "host": platform.node(),
+    }
+
+
+def _rows(found: StackStatus) -> list[Mapping[str, Any]]:
+    """Processes of this machine, then workers and coordinators of others that the broker knows."""
+    from tqctl_runtime.core.clock import iso
+
+    rows: list[Mapping[str, Any]] = [_process(info) for info in found.processes]
+    if found.overview is None:
+        return rows
+    here = {(row["host"], row["pid"]) for row in rows}
+    workers = [("worker", worker.info, worker.figures.get("state")) for worker in found.overview.workers]
+    coordinators = [("coordinator", info, None) for info in found.overview.coordinators.values()]
+    for role, info, state in (*coordinators, *workers):
+        if (info.get("host"), info.get("pid")) not in here:
+            rows.append(
+                {
+                    "role": role,
+                    "name": info.get("name"),
+                    "pid": info.get("pid"),
+                    "since": iso(info.get("started_at")),
+                    "state": state or "live",
+                    "version": info.get("version"),
+                    "log": None,
+                    "host": info.get("host"),
+                }
+            )
+    return rows
+
+
+def _summary(found: StackStatus) -> list[str]:
+    broker = found.broker
+    lines = [
+        f"context {found.context}, namespace {found.namespace}, {broker.kind} {broker.version} at {broker.address}"
+    ]
+    overview = found.overview
+    if overview is None:
+        return [*lines, "the namespace is not open: no coordinator has run on it; tqctl coordinator start"]
+    queued = sum(queue.ready + queue.suspects for queue in overview.queues)
+    lines.append(f"{queued:,} queued, {overview.scheduled:,} scheduled, {plural(len(overview.workers), 'worker')}")
+    if not overview.is_recorder_alive:
+        lines.append("nothing is recorded: no coordinator leads; tqctl coordinator start")
+    elif overview.lag_rows > 0:
+        lines.append(f"the record is {overview.lag_rows:,} rows behind")
+    return lines

@@ -1,0 +1,85 @@
+"""``tqctl worker``: run one, see those that live."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tqctl.arguments import Names, ago
+from tqctl.flags import StartCommand, noun, verb
+from tqctl.output import Column, View
+from tqctl.session import open_session
+
+VIEW = View(
+    "worker",
+    "id",
+    (
+        *("id", "name", "host", "pid", "state", "version", "started_at", "queues", "concurrency", "processes"),
+        *("handlers", "running", "lease_until", "figures"),
+    ),
+    (
+        Column("id", "id", key=True),
+        Column("name", "name"),
+        Column("state", "state"),
+        Column("running", lambda row: f"{row.get('running') or 0}/{row.get('concurrency') or 0}", right=True),
+        Column("queues", lambda row: ",".join(row.get("queues") or ())),
+        Column("age", lambda row: ago(row.get("started_at")), right=True),
+        Column("host", "host"),
+        Column("pid", "pid", right=True, wide=True),
+        Column("version", "version", wide=True),
+        Column("handlers", lambda row: ",".join(row.get("handlers") or ()), wide=True),
+    ),
+)
+app = noun(
+    "Processes that run tasks.",
+    "  tqctl worker start --app tasks.py --concurrency 10\n  tqctl worker list\n  tqctl worker show NAME",
+)
+
+
+@verb(
+    app,
+    "start",
+    cls=StartCommand,
+    examples="  tqctl worker start --app tasks.py\n  tqctl worker start --queues images,default --processes 4",
+)
+def start(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Option(metavar="TEXT", help="default: worker and process id")] = None,
+) -> int:
+    """Run a worker here until TERM or Ctrl-C; a second one hands running tasks back at once."""
+    from tqctl.starting import settings_for_start
+    from tqctl_runtime.stack import serve
+
+    return serve("worker", settings_for_start(open_session(ctx)), name=name)
+
+
+@verb(app, "list")
+def list_(ctx: typer.Context) -> None:
+    """List the workers that live."""
+    session = open_session(ctx)
+    with session.inspector() as inspector:
+        rows = [worker.to_json() for worker in inspector.workers()]
+        session.remark(inspector)
+    if not session.output.rows(VIEW, rows):
+        session.note("no worker runs; tqctl worker start")
+
+
+@verb(app, "show")
+def show(ctx: typer.Context, names: Names) -> None:
+    """Show workers by id, name or the end of an id."""
+    from tqctl_runtime.core.errors import AmbiguousId, NotFound
+
+    session = open_session(ctx)
+    with session.inspector() as inspector:
+        rows = [worker.to_json() for worker in inspector.workers()]
+    found = []
+    for name in names:
+        fits = [row for row in rows if name in (row["id"], row["name"])]
+        fits = fits or [row for row in rows if len(name) >= 4 and row["id"].endswith(name.upper())]
+        if not fits:
+            raise NotFound(f"no live worker is called {name!r}", hint="tqctl worker list")
+        if len(fits) > 1:
+            raise AmbiguousId(name, [row["id"] for row in fits])
+        found.append(fits[0])
+    session.output.show(VIEW, found)
