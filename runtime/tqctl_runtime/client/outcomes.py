@@ -53,7 +53,8 @@ class Ended:
         if self.state == State.SUCCEEDED:
             return None
         if self.state == State.CANCELLED:
-            return TaskCancelled(f"task {self.id} was cancelled{self._why()}", hint=hint)
+            why = self.reason or (self.error.message if self.error else "")
+            return TaskCancelled(f"task {self.id} was cancelled" + (f": {why}" if why else ""), hint=hint)
         if self.state == State.EXPIRED:
             return TaskFailed(f"task {self.id} expired before it could start", hint=hint)
         if self.is_late:

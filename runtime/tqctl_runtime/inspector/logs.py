@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: How long one question for new lines waits on the server, ms; then the task's state is looked at.
 _BLOCK_MS = 500
 _PAGE = 100
+#: How much of what was shown live is remembered, and how little of it is enough to find the place in the record.
+_TOLD_BYTES, _MARK_BYTES = 16_384, 256
 
 Chunk = tuple[int, bytes]
 #: A live chunk: its place in the stream, the attempt, the bytes.
@@ -51,25 +53,36 @@ def _read_live(live: Live, task_id: str, after: str) -> list[Entry]:
 
 def follow(live: Live, store: Store, task_id: str) -> Iterator[Chunk]:
     """What attempts wrote so far, then what they write, until the task ends."""
-    told = set()
-    for number, data in recorded(store, task_id):
-        told.add(number)
-        yield number, data
-    kept, after = set(told), "0-0"
+    kept = recorded(store, task_id)
+    yield from kept
+    told = dict(kept)
+    known = frozenset(told)
+    after = "0-0"
     while True:
         state = live.look([task_id]).get(task_id)
         is_over = state is None or state.state in FINAL
         for place, number, data in live.try_ask(_wait(live, task_id, after, 1 if is_over else _BLOCK_MS)) or []:
             after = place
-            if number not in kept:
-                told.add(number)
+            if number not in known:
+                told[number] = (told.get(number, b"") + data)[-_TOLD_BYTES:]
                 yield number, data
         if is_over:
             break
     live.catch_up()
     for number, data in recorded(store, task_id):
-        if number not in told:
-            yield number, data
+        rest = data if number not in told else untold(data, told[number])
+        if rest and number not in known:
+            yield number, rest
+
+
+def untold(kept: bytes, told: bytes) -> bytes:
+    """What of *kept*, the log in the record, comes after *told*, the last of what was shown live."""
+    for size in (len(told), _MARK_BYTES):
+        mark = told[-size:]
+        place = kept.rfind(mark)
+        if mark and place >= 0:
+            return kept[place + len(mark) :]
+    return b""
 
 
 def _wait(live: Live, task_id: str, after: str, block_ms: int) -> Call[list[Entry]]:
