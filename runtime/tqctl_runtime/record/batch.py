@@ -146,6 +146,10 @@ def by_width(rows: Mapping[Any, Row], hot: int) -> tuple[list[Row], list[Row]]:
     return [row for row in ordered if len(row) == hot], [row for row in ordered if len(row) != hot]
 
 
+#: A nil behind each entry: an entry that was cut off swallows it.
+_END = b"\xc0"
+
+
 def merge(entries: Iterable[JournalEntry]) -> Batch:
     """The batch that *entries*, in journal order, come to.
 
@@ -154,14 +158,19 @@ def merge(entries: Iterable[JournalEntry]) -> Batch:
     """
     batch = Batch()
     unpacker = Unpacker(raw=True, strict_map_key=False)
+    end = 0
     for entry in entries:
         stream_id, epoch, data = entry.stream_id, entry.epoch, entry.rows
         if not entry.seq:
             raise PayloadError(f"journal entry {stream_id} was not written by the broker's scripts")
         shift = epoch << 32
         unpacker.feed(data)
+        unpacker.feed(_END)
         batch.size += len(data)
+        end += len(data) + len(_END)
         for position, row in enumerate(unpacker):
+            if row is None:
+                break
             batch.count += 1
             kind = row[0]
             if kind == b"F":
@@ -170,8 +179,10 @@ def merge(entries: Iterable[JournalEntry]) -> Batch:
                 _submitted(batch, row, shift)
             else:
                 _OTHERS[kind](batch, row, shift, Place(epoch, stream_id, position))
-        if unpacker.tell() != batch.size:
+        else:
             raise PayloadError(f"journal entry {stream_id} is cut off")
+        if unpacker.tell() != end:
+            raise PayloadError(f"journal entry {stream_id} has more after its end")
     return batch
 
 

@@ -181,11 +181,12 @@ class PostgresDatabase(Database):
         return error
 
     def new_engine(self) -> Engine:
-        """An engine that keeps no connections."""
+        """An engine that keeps one connection."""
         from sqlalchemy import create_engine
-        from sqlalchemy.pool import NullPool
 
-        return create_engine("postgresql+psycopg://", creator=self._connect_for_engine, poolclass=NullPool)
+        return create_engine(
+            "postgresql+psycopg://", creator=self._connect_for_engine, pool_size=1, max_overflow=0, pool_pre_ping=True
+        )
 
     def _connect_for_engine(self) -> Any:
         connection = self.connect()

@@ -15,8 +15,8 @@ from sqlalchemy import (
     FromClause,
     Select,
     and_,
+    exists,
     func,
-    literal,
     or_,
     select,
     union_all,
@@ -51,8 +51,9 @@ def conditions(where: TaskFilter) -> list[ColumnElement[bool]]:
     if where.error is not None:
         found.append(error_contains(t.error_type, t.error_message, where.error))
     for name, value in list(where.tags.items())[1:]:
-        tag = select(literal(1)).where(TAGS.c.key == name, TAGS.c.value == value, TAGS.c.created_at == t.created_at)
-        found.append(tag.where(TAGS.c.task_id == t.id).exists())
+        other = TAGS.alias().c
+        same = (other.key == name, other.value == value, other.created_at == t.created_at, other.task_id == t.id)
+        found.append(exists().where(*same))
     return found
 
 
