@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.bench.measure.options import Options
 from tests.bench.processes import BenchError, wait_for
 from tests.bench.results import Results
-from tests.bench.systems.base import System, Use
+from tests.bench.systems.base import Stage, System, Use
 
 KILL_ROWS = ("kill9",)
 _TASK_SECONDS = 5.0
@@ -20,14 +20,15 @@ def measure_kill(systems: list[System], options: Options, results: Results) -> N
     turns = [system for system in systems for _ in range(options.rounds)]
     with ThreadPoolExecutor(max_workers=len(turns) or 1) as pool:
         for system, outcome in zip(turns, pool.map(lambda one: _lose_worker(one, options), turns), strict=True):
-            if isinstance(outcome, float):
-                results.add("kill9", system.name, outcome)
-            else:
+            if isinstance(outcome, str):
                 results.remark("kill9", system.name, outcome)
+            else:
+                seconds, deaths = outcome
+                results.add("kill9", system.name, seconds, **({} if deaths is None else {"deaths_told": deaths}))
 
 
-def _lose_worker(system: System, options: Options) -> float | str:
-    """Seconds from the kill to the second start, or why there is none."""
+def _lose_worker(system: System, options: Options) -> tuple[float, int | None] | str:
+    """Seconds from the kill to the second start with the deaths its record tells, or why there is none."""
     try:
         with system.open(options.work, 2) as stage:
             (worker,) = stage.start(Use.DEFAULTS)
@@ -37,11 +38,17 @@ def _lose_worker(system: System, options: Options) -> float | str:
             killed = time.monotonic()
             stage.processes.kill(worker)
             stage.start(Use.DEFAULTS)
-            try:
-                wait_for(lambda: stage.marks.hits(0) > 1, "second start", options.kill_bound, every=0.1)
-            except BenchError:
-                left = system.pending(stage)
-                return f"not run again within {options.kill_bound:.0f} s; the store holds {left} of it"
-            return stage.marks.instant(0) - killed
+            if _runs_again(stage, options.kill_bound):
+                return stage.marks.instant(0) - killed, system.told_deaths(stage)
+            held = system.pending(stage)
+            return f"not run again within {options.kill_bound:.0f} s; the store still holds {held} of it"
     except BenchError as error:
         return str(error)
+
+
+def _runs_again(stage: Stage, bound: float) -> bool:
+    try:
+        wait_for(lambda: stage.marks.hits(0) > 1, "second start", bound, every=0.1)
+    except BenchError:
+        return False
+    return True

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.bench.environments import ROOT
 from tests.bench.processes import run, wait_for
@@ -98,6 +98,10 @@ class Tqctl(System):
         size = stage.require_redis().client.memory_usage(f"{_PREFIX}j", samples=0)
         return {"journal": float(size or 0) / tasks}
 
+    def told_deaths(self, stage: Stage) -> int | None:
+        """``deaths`` of the task."""
+        return int(self._newest(stage)["deaths"])
+
     def fill_for_shell(self, stage: Stage) -> None:
         """A live worker and a page of finished tasks."""
         stage.start(Use.DEFAULTS)
@@ -118,12 +122,14 @@ class Tqctl(System):
             case Shell.TAB:
                 return self._tqctl("__complete", "handlers", "e")
             case Shell.SHOW:
-                return self._tqctl("task", "show", self._some_task(stage))
+                return self._tqctl("task", "show", str(self._newest(stage)["id"]))
             case Shell.STATUS:
                 return self._tqctl("status")
             case Shell.LIST:
                 return self._tqctl("task", "list")
 
-    def _some_task(self, stage: Stage) -> str:
-        found = json.loads(run(self._tqctl("task", "list", "--limit", "1", "-o", "json"), stage.env, 20, ROOT))
-        return str(found[0]["id"])
+    def _newest(self, stage: Stage) -> dict[str, Any]:
+        listed: list[dict[str, Any]] = json.loads(
+            run(self._tqctl("task", "list", "--limit", "1", "-o", "json"), stage.env, 20, ROOT)
+        )
+        return listed[0]
