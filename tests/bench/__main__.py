@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -143,6 +144,7 @@ def _prepare(systems: list[System], cache: Path) -> list[System]:
 
 def main(arguments: list[str]) -> int:
     """Run the bench; 0 when every system that was asked for took part."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that servers and databases go too
     found = _parse(arguments)
     chosen = _choose(found)
     systems = _prepare(chosen, found.cache.resolve())

@@ -85,14 +85,14 @@ class Report:
         bare = self.results.median("cli_version", "floor-shell")
         if bare is None:
             return []
-        return [
-            f"  (the bare interpreter takes {bare:.0f} ms here; the ms bounds were set where it takes {REFERENCE_BARE_MS})"
-        ]
+        here = f"the bare interpreter takes {bare:.0f} ms here"
+        return [f"  ({here}; the ms bounds were set where it takes {REFERENCE_BARE_MS})"]
 
     def _verdict(self, verdict: Verdict) -> str:
         word = "reached" if verdict.is_reached else "MISSED "
         figures = f"{_number(verdict.value)} against {_number(verdict.bound)}"
-        return f"  {word} {verdict.row:<15}{verdict.system:<10}{verdict.goal:<52}{figures:<26}{verdict.distance:+7.0%}  {verdict.note}".rstrip()
+        line = f"  {word} {verdict.row:<15}{verdict.system:<10}{verdict.goal:<52}{figures:<26}{verdict.distance:+7.0%}"
+        return f"{line}  {verdict.note}".rstrip()
 
     def json(self) -> dict[str, Any]:
         """Everything, rounds included."""
