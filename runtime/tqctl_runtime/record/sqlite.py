@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ _WRITER_CACHE = 65_536
 #: Pages written before the log is folded back into the file: 16 MiB, about eight full batches.
 _FOLD_PAGES = 4_096
 _LOG_LIMIT = 64 * 1_048_576
+#: Held from the making of a file until its descriptor is closed: no thread may open it in between.
+_creating = threading.Lock()
 
 _PLACE = {name: number for number, name in enumerate(TASK_ORDER)}
 _change = itemgetter(*(_PLACE[name] for name in TASK_CHANGES), _PLACE["id"], _PLACE["version"])
@@ -80,7 +83,10 @@ class SqliteDatabase(Database):
     def _create_file(self) -> None:
         # Created by us so that file, log and shared memory are never readable by others, whatever the umask.
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # Exclusive: an existing file must not be opened here. Closing any descriptor of it drops this process's
+        # locks on it (POSIX), and the next reader to leave would delete the log under an open connection.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
