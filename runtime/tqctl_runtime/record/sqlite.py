@@ -37,8 +37,6 @@ _WRITER_CACHE = 65_536
 #: Pages written before the log is folded back into the file: 16 MiB, about eight full batches.
 _FOLD_PAGES = 4_096
 _LOG_LIMIT = 64 * 1_048_576
-#: Held from the making of a file until its descriptor is closed: no thread may open it in between.
-_creating = threading.Lock()
 
 _PLACE = {name: number for number, name in enumerate(TASK_ORDER)}
 _change = itemgetter(*(_PLACE[name] for name in TASK_CHANGES), _PLACE["id"], _PLACE["version"])
