@@ -159,7 +159,8 @@ def open_payload(row: Row, plan: Plan | None) -> dict[str, Any]:
     if plan is None:
         raise Rejected(f"this worker has no handler {envelope[frames.HANDLER]!r}")
     try:
-        payload = _decode(envelope[frames.PAYLOAD].decode())
+        text = envelope[frames.PAYLOAD]
+        payload = {} if text == b"{}" else _decode(text.decode())
         if not isinstance(payload, dict):
             raise Rejected("the payload is not a JSON object")
         return plan.bind(payload)

@@ -59,7 +59,8 @@ class SyncExecutor:
         self._dooms: dict[int, int] = {}
         self._is_talking = False
         self._main = threading.get_ident()
-        self._pid = os.getpid()
+        self._is_copy = False
+        os.register_at_fork(after_in_child=self._become_copy)
         self._asking = threading.Lock()
         self._asked = 0
         self._answers: dict[int, tuple[list[str] | None, Any]] = {}
@@ -79,6 +80,9 @@ class SyncExecutor:
                 continue
             self._stream.send((frames.STEP, row[0], ended, *ending))
             ended, ending = row[0], self._run_one(row)
+
+    def _become_copy(self) -> None:
+        self._is_copy = True
 
     def _next_row(self) -> Row | None:
         """The next task that may start; None where nothing is here or all that is was revoked."""
@@ -128,12 +132,13 @@ class SyncExecutor:
             self._running = 0
             error = caught
         token.var.reset(token)
-        if os.getpid() != self._pid:
+        if self._is_copy:
             os._exit(0)  # the handler forked and let its child return: the supervisor must hear one of them only
         log = self._capture.end()
         channel.close()
         doom = self._dooms.get(row[0])
-        self._dooms.clear()
+        if doom is not None:
+            self._dooms.clear()
         if error is None:
             return succeed(value, log, channel.last_progress, self._outfit.result_limit)
         return fail(error, plan.spec if plan else None, log, channel.last_progress, doom)

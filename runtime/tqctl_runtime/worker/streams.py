@@ -74,11 +74,14 @@ class Router(io.TextIOBase):
     def __init__(self, inner: TextIO) -> None:
         super().__init__()
         self.inner = inner
+        #: Whether something may stand in the buffers of *inner*.
+        self.is_dirty = False
 
     def write(self, text: str) -> int:
         """Write *text* where it belongs now."""
         target = sink.get()
         if target is None:
+            self.is_dirty = True
             return self.inner.write(text)
         target.write_log(text)
         return len(text)
@@ -105,6 +108,7 @@ class Router(io.TextIOBase):
     @property
     def buffer(self) -> Any:
         """The bytes below *inner*."""
+        self.is_dirty = True
         return self.inner.buffer
 
     @property
@@ -140,23 +144,27 @@ class PipeCapture:
         os.close(write_fd)
         self._fd = read_fd
         self._routers = routers
+        self._out, self._err = routers
         self._limit = limit
         self._waiting = array.array("i", [0])
-        self._streams = (_open_text(1), _open_text(2))
+        self._lead()
+
+    def _lead(self) -> None:
+        """Lead Python's streams into the pipe."""
+        for fd, router in zip((1, 2), self._routers, strict=True):
+            router.inner = _open_text(fd)
+            router.is_dirty = False
+        sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], self._routers)
 
     def begin(self) -> None:
-        """Lead Python's streams into the pipe, also after a task that replaced or closed them."""
-        for number, router in enumerate(self._routers):
-            if self._streams[number].closed:
-                self._streams = (_open_text(1), _open_text(2))
-            router.inner = self._streams[number]
-        sys.stdout, sys.stderr = cast(tuple[TextIO, TextIO], self._routers)
+        """Undo what the task before did to ``sys.stdout`` and ``sys.stderr``."""
+        if sys.stdout is not self._out or sys.stderr is not self._err:
+            self._lead()
 
     def end(self) -> tuple[bytes, int]:
         """(log, bytes dropped) of what the task wrote and nobody has read yet."""
-        for stream in self._streams:
-            if not stream.closed:
-                stream.flush()
+        if self._out.is_dirty or self._err.is_dirty:
+            self._flush()
         waiting = self._waiting
         fcntl.ioctl(self._fd, termios.FIONREAD, waiting)
         if not waiting[0]:
@@ -165,6 +173,13 @@ class PipeCapture:
         for chunk in drain(self._fd):
             kept.feed(chunk)
         return kept.take()
+
+    def _flush(self) -> None:
+        for router in self._routers:
+            if router.inner.closed:
+                self._lead()
+            router.inner.flush()
+            router.is_dirty = False
 
 
 def _open_text(fd: int) -> TextIO:

@@ -1,0 +1,146 @@
+"""Stopping attempts: every kind of handler that does not want to end does, and nobody else is harmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.worker_rig import Rig, is_alive
+from tqctl_runtime.core.attempt import Detail
+from tqctl_runtime.core.states import Outcome
+from tqctl_runtime.worker import frames
+from tqctl_runtime.worker.pool import HANDED_BACK, LOST
+
+SYNC = ["spin", "backtrack", "stubborn", "long_c_call"]
+ASYNC = ["async_spin", "async_swallow", "async_sleep", "async_thread_of_own"]
+SOFT = {"spin", "backtrack", "async_spin", "async_sleep", "async_thread_of_own"}
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Rig(tmp_path) as ready:
+        yield ready
+
+
+@pytest.mark.parametrize("handler", SYNC + ASYNC)
+def test_a_handler_that_does_not_end_is_stopped_at_its_time_limit(rig: Rig, handler: str) -> None:
+    ended, detail = rig.run(handler, timeout_s=0.3)
+    assert ended.outcome is Outcome.TIMED_OUT
+    assert ended.reason == "time limit"
+    assert detail.error is not None
+    assert detail.error.type == "TimeLimitReached" if handler != "async_sleep" else detail.error.type
+    assert rig.run("noop")[0].outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("handler", SYNC + ASYNC)
+def test_a_handler_that_does_not_end_is_stopped_by_a_cancel_request(rig: Rig, handler: str) -> None:
+    held = rig.add(handler)
+    rig.until(lambda: held.started_at, "its start")
+    rig.doom(held, frames.CANCELLED)
+    (ended,) = rig.wait(held)
+    assert ended.outcome is Outcome.CANCELLED
+
+
+@pytest.mark.parametrize("handler", sorted(SOFT - {"async_sleep"}))
+def test_a_soft_stop_keeps_the_executor(rig: Rig, handler: str) -> None:
+    rig.run(handler, timeout_s=0.2)
+    (executor,) = rig.pool.executors.values()
+    rig.run(handler, timeout_s=0.2)
+    assert list(rig.pool.executors.values()) == [executor]
+
+
+@pytest.mark.parametrize("handler", SYNC)
+def test_tasks_of_other_executors_go_on_while_one_is_killed(rig: Rig, tmp_path: Path, handler: str) -> None:
+    until = tmp_path / "until"
+    neighbour = rig.add("hold", {"started": str(tmp_path / "started"), "until": str(until)})
+    rig.run(handler, timeout_s=0.2)
+    assert rig.find(neighbour) is None
+    until.touch()
+    assert rig.wait(neighbour)[0].outcome is Outcome.SUCCEEDED
+
+
+def test_neighbours_in_an_async_executor_that_had_to_be_killed_are_interrupted_without_suspicion(
+    rig: Rig, tmp_path: Path
+) -> None:
+    neighbours = [
+        rig.add("async_hold", {"started": str(tmp_path / f"started{n}"), "until": str(tmp_path / "until")})
+        for n in range(2)
+    ]
+    rig.until(lambda: all(held.started_at for held in neighbours), "the neighbours")
+    guilty = rig.add("async_swallow", timeout_s=0.2)
+    ended = rig.wait(guilty, *neighbours)
+    assert [item.outcome for item in ended] == [Outcome.TIMED_OUT, Outcome.INTERRUPTED, Outcome.INTERRUPTED]
+    assert not any(item.is_suspect for item in ended)
+
+
+def test_a_stuck_loop_is_freed_without_harm_to_its_neighbours(rig: Rig, tmp_path: Path) -> None:
+    until = tmp_path / "until"
+    neighbour = rig.add("async_hold", {"started": str(tmp_path / "started"), "until": str(until)})
+    rig.until(lambda: neighbour.started_at, "the neighbour")
+    guilty = rig.add("async_spin", timeout_s=0.2)
+    assert rig.wait(guilty)[0].outcome is Outcome.TIMED_OUT
+    until.touch()
+    assert rig.wait(neighbour)[0].outcome is Outcome.SUCCEEDED
+
+
+def test_clean_up_code_runs_before_the_end(rig: Rig, tmp_path: Path) -> None:
+    ended, detail = rig.run("clean_up", {"path": str(tmp_path / "cleaned")}, timeout_s=0.2)
+    assert ended.outcome is Outcome.TIMED_OUT
+    assert (tmp_path / "cleaned").read_text() == "cleaned"
+    assert detail.error is not None
+    assert detail.error.traceback is not None
+    assert "clean_up" in detail.error.traceback
+    assert "tqctl_runtime/worker" not in detail.error.traceback
+
+
+def test_a_cancel_before_the_start_releases_the_task(rig: Rig, tmp_path: Path) -> None:
+    busy = [
+        rig.add("hold", {"started": str(tmp_path / f"s{n}"), "until": str(tmp_path / "until")}) for n in range(4)
+    ]
+    rig.until(lambda: all(held.started_at for held in busy), "all places taken")
+    waiting = rig.add("noop")
+    rig.doom(waiting, frames.CANCELLED)
+    assert rig.wait(waiting)[0].outcome is Outcome.RELEASED
+    assert not waiting.started_at
+
+
+def test_grandchildren_die_with_a_killed_executor(rig: Rig, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    held = rig.add("grandchild", {"pid_file": str(file)})
+    pid = rig.until(lambda: file.exists() and file.read_text(), "the grandchild")
+    assert is_alive(int(pid))
+    rig.doom(held, LOST)
+    rig.wait(held)
+    rig.until(lambda: not is_alive(int(pid)), "the end of the grandchild")
+
+
+def test_what_is_handed_back_counts_nothing(rig: Rig) -> None:
+    tasks = [rig.add("spin"), rig.add("async_sleep")]
+    rig.until(lambda: all(held.started_at for held in tasks), "both starts")
+    rig.pool.stop("the worker stops")
+    assert rig.pool.hand_back_all()
+    for ended in rig.wait(*tasks):
+        assert ended.outcome is Outcome.RELEASED
+        assert ended.held.doom == HANDED_BACK
+
+
+def test_the_log_of_a_killed_attempt_is_kept(rig: Rig) -> None:
+    _, detail = rig.run("fail", {"mode": "stubborn"}, timeout_s=0.2)
+    assert b"caught TimeLimitReached, going on" in detail.log
+
+
+def test_a_killed_nursery_interrupts_what_ran_and_blames_nobody(rig: Rig) -> None:
+    held = rig.add("spin")
+    rig.until(lambda: held.started_at, "its start")
+    import os
+    import signal
+
+    os.kill(rig.nursery.pid, signal.SIGKILL)
+    (ended,) = rig.wait(held)
+    assert ended.outcome is Outcome.INTERRUPTED
+    assert not ended.is_suspect
+    assert Detail.from_bytes(ended.detail).error is None
+    rig.reload()
+    assert rig.run("noop")[0].outcome is Outcome.SUCCEEDED
