@@ -48,6 +48,7 @@ class Side:
         self.worker = "wrk_test"
         self._request = 0
         self._recorder: Recorder | None = None
+        self._stores = [self.store]
 
     def register(self, rows: Sequence[dict[str, Any]] = ROWS) -> None:
         """Let the worker join with the catalogue *rows*."""
@@ -132,12 +133,13 @@ class Side:
 
     def _new_recorder(self, wire: Wire) -> Recorder:
         term = self.store.next_term("coordinator", "test")
-        self.store.database.disconnect()
         election = leader_calls.elect(
             self.keys, role=leader_calls.COORDINATOR, holder="test", term=term, lease_ms=_LEASE_MS
         )
         assert self.wire.call(election).is_leader
-        return Recorder(store=open_store(self.settings), wire=wire, keys=self.keys, term=term, settings=self.settings)
+        store = open_store(self.settings)
+        self._stores.append(store)
+        return Recorder(store=store, wire=wire, keys=self.keys, term=term, settings=self.settings)
 
     def silence_recorder(self) -> None:
         """Make the recorder look as if it had stopped long ago."""
@@ -158,7 +160,8 @@ class Side:
         """Let the worker leave and close the connections."""
         self.wire.call(worker_calls.deregister(self.keys, self.worker))
         self.wire.close()
-        self.store.close()
+        for store in self._stores:
+            store.close()
 
 
 @contextmanager

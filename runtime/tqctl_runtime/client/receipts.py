@@ -136,7 +136,8 @@ class Bulk:
             PartlySubmitted: an idempotency key belonged to other work.
         """
         if self._refused is not None:
-            raise partly(self._ids, conflict(self._refused))
+            error = conflict(self._refused)
+            raise partly(self._ids, error) from error
         return self._ids
 
     def __enter__(self) -> Self:

@@ -1,0 +1,439 @@
+"""Both clients against both pairs: what is queued, what is refused, what durability means, how waits end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.contract.client_side import Side, side_of
+from tests.support.environment import Environment
+from tests.support.proxy import Proxy
+from tests.support.wait import wait_until
+from tqctl_runtime.broker import calls
+from tqctl_runtime.client import AsyncClient, Client, PartlySubmitted, Unconfirmed, receipts
+from tqctl_runtime.core.errors import (
+    BrokerUnavailable,
+    Busy,
+    Conflict,
+    NotFound,
+    PayloadError,
+    Pending,
+    RecordUnavailable,
+    TaskCancelled,
+    TaskFailed,
+    TaskTimedOut,
+    UnknownHandler,
+    UsageError,
+    WaitTimeout,
+)
+from tqctl_runtime.core.ids import new_id
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.core.states import Outcome, State
+from tqctl_runtime.core.submission import Envelope
+from tqctl_runtime.core.task import ErrorInfo
+
+FUTURE_MS = 4_102_444_800_000
+
+
+class SyncFace:
+    """The blocking client."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = Client(settings)
+
+    def do(self, verb: str, *words: Any, **options: Any) -> Any:
+        return getattr(self._client, verb)(*words, **options)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class AsyncFace:
+    """The asyncio client behind the same face; each call has a loop and connections of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def do(self, verb: str, *words: Any, **options: Any) -> Any:
+        async def run() -> Any:
+            async with AsyncClient(self._settings) as client:
+                return await getattr(client, verb)(*words, **options)
+
+        return asyncio.run(run())
+
+    def close(self) -> None:
+        pass
+
+
+Face = SyncFace | AsyncFace
+
+
+@pytest.fixture
+def side(pair: Environment) -> Iterator[Side]:
+    with side_of(pair) as ready:
+        yield ready
+
+
+@pytest.fixture(params=[SyncFace, AsyncFace], ids=["sync", "async"])
+def make_face(request: pytest.FixtureRequest) -> Iterator[Callable[[Settings], Face]]:
+    made: list[Face] = []
+
+    def make(settings: Settings) -> Face:
+        made.append(request.param(settings))
+        return made[-1]
+
+    yield make
+    for face in made:
+        face.close()
+
+
+@pytest.fixture
+def client(side: Side, make_face: Callable[[Settings], Face]) -> Face:
+    return make_face(side.settings)
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[..., Future[Any]]]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool.submit
+
+
+def test_defaults_come_from_the_catalogue(side: Side, client: Face) -> None:
+    task = side.look(client.do("submit", "echo", {"message": "hi"}))
+    envelope = Envelope.from_bytes(task.envelope)
+    assert (task.state, task.queue, task.priority, task.max_retries) == (State.QUEUED, "mail", 7, 2)
+    assert (envelope.handler, envelope.payload, envelope.timeout_ms) == ("echo", b'{"message":"hi"}', 3000)
+    unknown = side.look(client.do("submit", "later", {}, unchecked=True))
+    assert (unknown.queue, unknown.priority, unknown.max_retries) == ("default", 5, 5)
+
+
+def test_options_go_before_defaults(side: Side, client: Face) -> None:
+    task_id = client.do(
+        "submit",
+        "echo",
+        {"message": "hi"},
+        queue="other",
+        priority="critical",
+        max_retries=0,
+        timeout=None,
+        delay=timedelta(minutes=5),
+        expires=60,
+        tags={"user": "7"},
+        tenant="acme",
+        correlation_id="c-1",
+    )
+    task = side.look(task_id)
+    envelope = Envelope.from_bytes(task.envelope)
+    assert (task.state, task.queue, task.priority, task.max_retries) == (State.SCHEDULED, "other", 10, 0)
+    assert task.due_at == task.created_at + 300_000
+    assert task.expires_at == task.due_at + 60_000
+    assert (envelope.timeout_ms, envelope.tags, envelope.tenant) == (0, {"user": "7"}, "acme")
+    assert envelope.correlation_id == "c-1"
+    assert side.look(client.do("submit", "compute", at=datetime(2100, 1, 1, tzinfo=UTC))).due_at == FUTURE_MS
+
+
+def test_what_is_refused_says_why_and_queues_nothing(side: Side, client: Face) -> None:
+    with pytest.raises(UnknownHandler, match="'ecko'") as caught:
+        client.do("submit", "ecko", {})
+    assert caught.value.hint == "did you mean echo?"
+    with pytest.raises(UnknownHandler):
+        client.do("submit_many", [("nosuch", {})])
+    with pytest.raises(UsageError, match="no option dely"):
+        client.do("submit", "echo", {}, dely=3)
+    with pytest.raises(PayloadError, match="mapping"):
+        client.do("submit", "echo", ["hi"])
+    with pytest.raises(PayloadError, match="JSON"):
+        client.do("submit_many", [("echo", {"message": float("nan")})])
+    with pytest.raises(UsageError, match="durability"):
+        client.do("submit", "echo", {"message": "a"}, durability="maybe")
+    with pytest.raises(Busy, match="nothing was queued"):
+        client.do("submit", "echo", {"message": "a"}, durability="recorded")
+    assert side.claim(5) == []
+
+
+def test_the_same_id_twice_is_one_task(side: Side, client: Face) -> None:
+    task_id = new_id("tsk")
+    assert [client.do("submit", "echo", {"message": "a"}, id=task_id) for _ in range(2)] == [task_id] * 2
+    assert len(side.claim(5)) == 1
+
+
+def test_a_taken_key_or_unique_window_answers_with_the_first_task(side: Side, client: Face) -> None:
+    first = client.do("submit", "echo", {"message": "a"}, idempotency_key="k")
+    assert client.do("submit", "echo", {"message": "a"}, idempotency_key="k") == first
+    with pytest.raises(Conflict, match=first):
+        client.do("submit", "echo", {"message": "b"}, idempotency_key="k")
+    assert len(side.claim(5)) == 1
+    second = client.do("submit", "compute", {"n": 1}, unique_for=timedelta(minutes=1))
+    assert client.do("submit", "compute", {"n": 1}, unique_for=60) == second
+    assert client.do("submit", "compute", {"n": 2}, unique_for=60) != second
+
+
+def test_bulk_keeps_the_order_over_many_calls(side: Side, client: Face) -> None:
+    ids = client.do("submit_many", (("compute", {"n": n}) for n in range(2_500)), tenant="acme")
+    assert len(set(ids)) == 2_500
+    claimed = [task for _ in range(3) for task in side.round(places=1_000).claimed]
+    assert [task.id for task in claimed] == ids
+    payloads = [Envelope.from_bytes(task.envelope) for task in claimed]
+    assert [item.payload for item in payloads] == [b'{"n":%d}' % n for n in range(2_500)]
+    assert {item.tenant for item in payloads} == {"acme"}
+
+
+def test_items_of_a_bulk_may_have_options_of_their_own(side: Side, client: Face) -> None:
+    ids = client.do("submit_many", [("compute", {}), ("compute", {}, {"priority": 9})], priority=2)
+    assert [side.look(task_id).priority for task_id in ids] == [2, 9]
+
+
+def test_a_bulk_of_large_payloads_is_cut_into_calls_that_fit(side: Side, client: Face) -> None:
+    ids = client.do("submit_many", [("echo", {"message": "x" * 400_000})] * 6)
+    position = side.wire.call(calls.journal_position(side.keys))
+    assert [side.look(task_id).state for task_id in ids] == [State.QUEUED] * 6
+    assert position is not None
+
+
+def test_a_bulk_that_breaks_off_names_what_was_queued(side: Side, client: Face) -> None:
+    def items() -> Iterator[tuple[str, Any]]:
+        yield from (("compute", {"n": n}) for n in range(2_100))
+        yield "compute", {"n": float("nan")}
+
+    with pytest.raises(PartlySubmitted, match="JSON") as caught:
+        client.do("submit_many", items())
+    assert len(caught.value.ids) == 2_000
+    assert [task.id for _ in range(3) for task in side.round(places=1_000).claimed] == caught.value.ids
+
+
+def test_a_conflict_inside_a_bulk_is_told_after_the_rest_was_queued(side: Side, client: Face) -> None:
+    client.do("submit", "compute", {"n": 1}, idempotency_key="k")
+    with pytest.raises(PartlySubmitted) as caught:
+        client.do("submit_many", [("compute", {"n": 2}, {"idempotency_key": "k"}), ("compute", {"n": 3})])
+    assert isinstance(caught.value.__cause__, Conflict)
+    assert len(caught.value.ids) == 1
+
+
+def test_recorded_returns_when_sql_has_the_task(side: Side, client: Face) -> None:
+    with side.recording():
+        task_id = client.do("submit", "echo", {"message": "a"}, durability="recorded")
+        assert side.store.lookup.states([task_id]) == {task_id: State.QUEUED}
+
+
+def test_recorded_that_is_not_confirmed_in_time_names_the_id(
+    side: Side, client: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "CONFIRM_TIMEOUT", 0.05)
+    side.wire.command("HSET", side.keys.build("wm"), "at", FUTURE_MS)
+    with pytest.raises(Unconfirmed) as caught:
+        client.do("submit", "echo", {"message": "a"}, durability="recorded")
+    assert isinstance(caught.value, Pending)
+    assert [task.id for task in side.claim(5)] == caught.value.ids
+
+
+def test_what_a_rebuilt_broker_lost_is_submitted_again_until_it_is_recorded(
+    side: Side, client: Face, background: Callable[..., Future[Any]]
+) -> None:
+    side.wire.command("HSET", side.keys.build("wm"), "at", FUTURE_MS, "epoch", 1)
+    task_id = new_id("tsk")
+    sent = background(client.do, "submit", "echo", {"message": "a"}, id=task_id, durability="recorded")
+    wait_until(lambda: side.wire.call(calls.look(side.keys, [task_id]))[0], "the task is queued")
+    lost = [side.keys.build(name) for name in ("st", "env", "journal")]
+    side.wire.command("DEL", *lost, side.keys.build("ready", "mail"))
+    side.wire.command("HSET", side.keys.meta, "epoch", 2)
+    side.wire.command("HSET", side.keys.build("wm"), "epoch", 2)
+    wait_until(lambda: side.wire.call(calls.look(side.keys, [task_id]))[0], "the task is queued again")
+    side.wire.command("HSET", side.keys.build("wm"), "seq", 1_000)
+    assert sent.result(30) == task_id
+
+
+def test_auto_tells_whether_the_record_has_it(side: Side) -> None:
+    with Client(side.settings) as client:
+        wish = client.prepare("echo", {"message": "a"})
+        (receipt,) = client.send([wish], durability="auto")
+        assert (receipt.is_recorded, receipt.is_recorder_alive) == (False, False)
+        with side.recording():
+            (receipt,) = client.send([client.prepare("echo", {"message": "b"})], durability="auto")
+            assert (receipt.is_recorded, receipt.is_recorder_alive) == (True, True)
+
+
+def test_a_submit_whose_answer_was_lost_is_repeated_and_queued_once(
+    side: Side, make_face: Callable[[Settings], Face], background: Callable[..., Future[Any]], pair: Environment
+) -> None:
+    assert pair.redis_url is not None
+    with Proxy(pair.redis_url) as proxy, Client(replace(side.settings, redis_url=proxy.url)) as client:
+        first = client.submit("echo", {"message": "warm"})
+        proxy.pause("down")
+        task_id = new_id("tsk")
+        sent = background(client.submit, "echo", {"message": "a"}, id=task_id)
+        wait_until(lambda: side.wire.call(calls.look(side.keys, [task_id]))[0], "the task is queued")
+        proxy.cut()
+        proxy.resume()
+        assert sent.result(30) == task_id
+        assert [task.id for task in side.claim(5)] == [first, task_id]
+
+
+def test_busy_after_a_lost_answer_is_not_told_as_nothing_queued(
+    side: Side, background: Callable[..., Future[Any]], pair: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pair.redis_url is not None
+    monkeypatch.setattr(receipts, "PATIENCE", 0.5)
+    with Proxy(pair.redis_url) as proxy, Client(replace(side.settings, redis_url=proxy.url)) as client:
+        client.submit("echo", {"message": "warm"})
+        side.wire.command("HSET", side.keys.meta, "busy_rows", 1, "busy_bytes", 1)
+        proxy.pause()
+        sent = background(client.submit, "echo", {"message": "a"})
+        wait_until(lambda: proxy.accepted == 1 and sent.running(), "the submit is under way")
+        proxy.cut()
+        proxy.resume()
+        with pytest.raises((Busy, Unconfirmed)) as caught:
+            sent.result(30)
+        assert side.wire.call(calls.overview(side.keys)).queues[0].ready == 1
+        # Busy only where the lost request never left this machine.
+        assert isinstance(caught.value, Unconfirmed) or proxy.accepted == 1
+
+
+def test_a_busy_broker_is_told_with_the_time_to_wait(side: Side, client: Face) -> None:
+    client.do("submit", "echo", {"message": "a"})
+    side.wire.command("HSET", side.keys.meta, "busy_rows", 1)
+    with pytest.raises(Busy) as caught:
+        client.do("submit", "echo", {"message": "b"})
+    assert caught.value.retry_after == 1.0
+
+
+def test_a_broker_that_was_never_there_is_told_at_once(
+    pair: Environment, make_face: Callable[[Settings], Face]
+) -> None:
+    client = make_face(pair.settings(redis_url="redis://127.0.0.1:1/0"))
+    with pytest.raises(BrokerUnavailable):
+        client.do("submit", "echo", {}, unchecked=True)
+
+
+def test_a_wait_returns_the_result_of_a_task_that_ends_meanwhile(
+    side: Side, client: Face, background: Callable[..., Future[Any]]
+) -> None:
+    task_id = client.do("submit", "echo", {"message": "a"})
+    waiting = background(client.do, "wait", task_id, 30)
+    side.wait_watched(task_id)
+    wait_until(lambda: side.wire.call(calls.watch(side.keys, [task_id])), "it is watched")
+    side.work(result=b'{"said":"a"}')
+    assert waiting.result(30) == {"said": "a"}
+
+
+def test_the_result_of_a_watched_task_needs_no_record(side: Side, make_face: Callable[[Settings], Face]) -> None:
+    client = make_face(replace(side.settings, database_url="sqlite:////nowhere/record.db"))
+    task_id = client.do("submit", "echo", {"message": "a"}, watched=True)
+    side.work(result=b"[1]")
+    assert client.do("wait", task_id, 30) == [1]
+    assert client.do("result", task_id) == [1]
+
+
+def test_the_result_of_a_forgotten_task_comes_from_the_record(side: Side, client: Face) -> None:
+    task_id = client.do("submit", "echo", {"message": "a"})
+    side.work(result=b"2")
+    side.forget(task_id)
+    assert client.do("wait", task_id, 30) == 2
+
+
+def test_a_result_that_only_the_record_has_is_waited_for_until_it_is_recorded(
+    side: Side, client: Face, background: Callable[..., Future[Any]]
+) -> None:
+    task_id = client.do("submit", "echo", {"message": "a"})
+    side.work(result=b"3")
+    waiting = background(client.do, "wait", task_id, 30)
+    side.wait_watched(task_id)
+    side.record()
+    assert waiting.result(30) == 3
+
+
+def test_a_client_that_cannot_read_the_record_says_so(side: Side, make_face: Callable[[Settings], Face]) -> None:
+    client = make_face(replace(side.settings, database_url="sqlite:////nowhere/record.db"))
+    task_id = client.do("submit", "echo", {"message": "a"})
+    side.work()
+    side.forget(task_id)
+    with pytest.raises(RecordUnavailable, match="only in the record"):
+        client.do("wait", task_id, 30)
+
+
+def test_each_end_of_a_waited_task_has_its_error(side: Side, client: Face) -> None:
+    ids = client.do("submit_many", [("compute", {"n": n}) for n in range(4)], watched=True)
+    side.work(Outcome.FAILED, error=ErrorInfo("ValueError", "bad"))
+    side.work(Outcome.TIMED_OUT, error=ErrorInfo("TimeLimitReached", "too long"))
+    assert client.do("cancel", ids[2:], reason="wrong file") == 2
+    with pytest.raises(TaskFailed, match="ValueError: bad"):
+        client.do("wait", ids[0], 30)
+    with pytest.raises(TaskTimedOut):
+        client.do("wait", ids[1], 30)
+    with pytest.raises(TaskCancelled):
+        client.do("wait", ids[2], 30)
+    assert client.do("cancel", ids) == 0
+
+
+def test_a_task_that_was_never_started_in_time_fails_its_waiter(side: Side, client: Face) -> None:
+    task_id = client.do("submit", "compute", watched=True, expires=datetime(2001, 1, 1, tzinfo=UTC))
+    assert side.round(places=1).claimed == []
+    with pytest.raises(TaskFailed, match="expired"):
+        client.do("wait", task_id, 30)
+
+
+def test_why_a_task_died_as_poison_comes_from_the_record(
+    side: Side, client: Face, background: Callable[..., Future[Any]]
+) -> None:
+    task_id = client.do("submit", "compute")
+    for _ in range(3):
+        (task,) = side.round(places=1, takes_suspect=True).claimed
+        side.finish(task, Outcome.DIED, result=None)
+    side.forget(task_id)
+    with pytest.raises(TaskFailed, match="poison"):
+        client.do("wait", task_id, 30)
+
+
+def test_several_results_come_in_the_order_of_their_ids(side: Side, client: Face) -> None:
+    ids = client.do("submit_many", [("compute", {"n": n}) for n in range(3)], watched=True)
+    for task in reversed(side.claim(3)):
+        side.finish(task, result=task.id.encode().join([b'"', b'"']))
+    assert client.do("wait", [*ids, ids[0]], 30) == [*ids, ids[0]]
+
+
+def test_a_wait_that_ends_first_leaves_the_task_alone(side: Side, client: Face) -> None:
+    task_id = client.do("submit", "compute")
+    with pytest.raises(WaitTimeout, match="goes on"):
+        client.do("wait", task_id, 0.05)
+    with pytest.raises(Pending):
+        client.do("result", task_id)
+    assert side.look(task_id).state == State.QUEUED
+
+
+def test_an_id_that_neither_store_knows_is_not_found(client: Face) -> None:
+    with pytest.raises(NotFound):
+        client.do("wait", new_id("tsk"), 30)
+
+
+def test_a_wait_outlives_a_lost_connection(
+    side: Side, make_face: Callable[[Settings], Face], background: Callable[..., Future[Any]], pair: Environment
+) -> None:
+    assert pair.redis_url is not None
+    with Proxy(pair.redis_url) as proxy:
+        client = make_face(replace(side.settings, redis_url=proxy.url))
+        task_id = client.do("submit", "compute")
+        waiting = background(client.do, "wait", task_id, 30)
+        side.wait_watched(task_id)
+        proxy.cut()
+        side.work(result=b"1")
+        side.record()
+        assert waiting.result(30) == 1
+
+
+def test_threads_may_share_a_client(side: Side) -> None:
+    with Client(side.settings) as client, ThreadPoolExecutor(8) as pool:
+        gate = threading.Barrier(8)
+
+        def submit(n: int) -> list[str]:
+            gate.wait()
+            return [client.submit("compute", {"n": n}) for _ in range(25)]
+
+        ids = [task_id for part in pool.map(submit, range(8)) for task_id in part]
+        assert len(set(ids)) == 200
+        assert {task.id for task in side.claim(500)} == set(ids)
