@@ -93,6 +93,10 @@ class Rig:
         """Give the pool several tasks at once."""
         self._soon(lambda: self.pool.add(tasks))
 
+    def add_alone(self, held: Held) -> None:
+        """Give the pool a suspect."""
+        self._soon(lambda: self.pool.run_alone(held))
+
     def doom(self, held: Held, reason: int) -> None:
         """Have *held* stopped."""
         self._soon(lambda: self.pool.doom(held, reason))

@@ -215,6 +215,9 @@ def fail(
     else:
         code, retry, reason = _judge(error, spec)
     info = describe_error(error, with_traceback=not isinstance(error, Retry | Cancel | Rejected))
+    if doom is not None and info.type == "CancelledError":  # how an event loop says it; tell why
+        stop = make_stop(doom)
+        info = ErrorInfo(type(stop).__name__, str(stop), info.traceback)
     return code, retry, Detail(None, info, log[0], log[1], progress).to_bytes(), clean_text(reason, _REASON_LIMIT)
 
 

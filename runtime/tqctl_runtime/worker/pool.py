@@ -18,6 +18,7 @@ from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.executor_link import ASYNC, SYNC, ExecutorLink, Held
 from tqctl_runtime.worker.nursery_link import NurseryEvents, NurseryLink
 from tqctl_runtime.worker.pace import FRAME_SECONDS, Pace
+from tqctl_runtime.worker.streams import cut_line
 
 #: ``doom`` of a task whose lease was lost: it is stopped, and nothing is said of it.
 LOST = 3
@@ -333,7 +334,7 @@ class Pool:
         known = Detail.from_bytes(detail)
         if known.log:
             self._owner.on_note(held, None, known.log)
-        executor.kept.feed(known.log)
+        executor.kept.feed(known.log.replace(cut_line(known.log_dropped), b"", 1) if known.log_dropped else known.log)
         executor.kept.total += known.log_dropped
         log, dropped = executor.kept.take()
         return Detail(known.result, known.error, log, dropped, known.progress).to_bytes()

@@ -45,8 +45,12 @@ class HeadTail:
         self._head.clear()
         self._tail.clear()
         self.total = 0
-        middle = f"\n[{dropped} bytes not kept]\n".encode() if dropped else b""
-        return clean_log(head + middle + tail), dropped
+        return clean_log(head + cut_line(dropped) + tail), dropped
+
+
+def cut_line(dropped: int) -> bytes:
+    """The line that stands in a log where *dropped* bytes are missing; nothing where none are."""
+    return f"\n[{dropped} bytes not kept]\n".encode() if dropped else b""
 
 
 def clean_log(data: bytes) -> bytes:
