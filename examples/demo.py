@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,8 @@ def run(demo: Demo) -> None:
 
 
 def main() -> int:
-    """Run the demo in a temporary folder; nothing of it stays."""
+    """Run the demo in a temporary folder; nothing of it stays, also when it is told to stop."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="tqctl-demo-") as folder:
         demo = Demo(Path(folder))
         demo.show("--version")

@@ -16,30 +16,42 @@ COMMANDS = {node.path: {name for option in node.options for name in option.names
 INVARIANT = re.compile(r"\bINV-(\d+)\b")
 
 
-def command_lines() -> list[tuple[str, str]]:
-    """(page, line) of every line in a fenced block of shell that calls tqctl."""
+def words_of(line: str) -> list[list[str]]:
+    """The commands of a line of shell, each as its words."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    commands: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("|&;<>()"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return commands
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(page, words after the program) of every command in a fenced block of shell that calls tqctl."""
     fence = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-    lines = [
-        (page.name, part)
+    found = [
+        (page.name, words)
         for page in PAGES
         for block in fence.findall(page.read_text(encoding="utf-8"))
         for line in block.replace("\\\n", " ").splitlines()
-        for part in re.split(r"\s*(?:\||&&|;)\s+", line.removeprefix("$ "))
+        for words in words_of(line.removeprefix("$ "))
     ]
-    return [(page, line) for page, line in lines if line.startswith("tqctl ")]
+    return [(page, words[1:]) for page, words in found if words[:1] == ["tqctl"]]
 
 
-@pytest.mark.parametrize(("page", "line"), command_lines())
-def test_a_documented_command_and_its_options_exist(page: str, line: str) -> None:
-    words = shlex.split(line, comments=True)[1:]
-    words = words[: words.index("--")] if "--" in words else words
+@pytest.mark.parametrize(("page", "words"), commands(), ids=str)
+def test_a_documented_command_and_its_options_exist(page: str, words: list[str]) -> None:
+    words = words[: words.index("--")] if "--" in words else list(words)
     path = ""
     while words and f"{path} {words[0]}".strip() in COMMANDS:
         path = f"{path} {words.pop(0)}".strip()
     unknown = [
         word for word in words if word.startswith("-") and word != "-" and word.partition("=")[0] not in COMMANDS[path]
     ]
-    assert path or set(words) <= {"--version", "--help"}, f"no such command: {line}"
+    assert path or set(words) <= {"--version", "--help"}, f"no such command: {words}"
     assert not unknown, f"tqctl {path} has no {unknown}"
 
 
