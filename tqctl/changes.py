@@ -18,6 +18,8 @@ VIEW = View(
     ("id", "done", "error"),
     (Column("id", "id", key=True), Column("done", "done"), Column("error", "error")),
 )
+#: What a summary says where the word of the change alone would not be understood.
+_WORDS = {"requested": "asked to stop", "queued": "queued again"}
 
 
 def report(session: Session, changes: Sequence[Change], verb: str) -> None:
@@ -37,7 +39,7 @@ def report(session: Session, changes: Sequence[Change], verb: str) -> None:
     for change in refused:
         if change.error is not None:
             session.note(f"{change.id}: {change.error.message}")
-    words = {change.done for change in changes if change.is_done and change.done}
+    words = {_WORDS.get(change.done, change.done) for change in changes if change.done}
     session.summary(len(changes) - len(refused), "task", words.pop() if len(words) == 1 else verb, len(refused))
     if refused:
         raise Partial(f"{len(refused):,} of {len(changes):,} could not be {verb}")

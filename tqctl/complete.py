@@ -12,22 +12,18 @@ if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
     from tqctl_runtime.broker.wire import Wire
 
-#: Seconds from the start of the question; a person waits for the answer with a finger on the key.
+#: Seconds the broker gets for its answer; a person waits for it with a finger on the key.
 BUDGET = 0.15
 _MOST = 200
 
 
 def complete(words: Sequence[str]) -> int:
     """Print the names of kind ``words[0]`` that begin with ``words[1]``, one a line; always returns 0."""
-    signal.signal(signal.SIGALRM, _give_up)
-    signal.setitimer(signal.ITIMER_REAL, BUDGET)
     kind, prefix = words[0] if words else "", words[1] if len(words) > 1 else ""
     try:
         names = sorted({name for name in _NAMES[kind]() if name.startswith(prefix)})[:_MOST]
     except Exception:  # noqa: BLE001  an error message in the middle of somebody's typing helps nobody
         names = []
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     sys.stdout.write("".join(f"{name}\n" for name in names if name.isprintable()))
     sys.stdout.flush()
     return 0
@@ -50,8 +46,12 @@ def _live(read: Callable[[Wire, Keys], Iterable[str]]) -> Iterable[str]:
     from tqctl_runtime.config import load_settings
 
     settings = load_settings()
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.setitimer(signal.ITIMER_REAL, BUDGET)
     with Wire(BrokerAddress.of(settings), connect_timeout=BUDGET) as wire:
-        return list(read(wire, Keys(settings.namespace)))
+        names = list(read(wire, Keys(settings.namespace)))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return names
 
 
 def _handlers() -> Iterable[str]:

@@ -68,11 +68,17 @@ def usage_error(error: Any) -> UsageError:
         message = f"{path} has no option {option}" if "No such option" in message else message
         hint = f"did you mean {' or '.join(near)}?" if near else hint
     elif message.startswith("Missing"):
-        hint = context.get_usage().partition(":")[2].strip() if context is not None else hint
+        hint = _usage(context) if context is not None else hint
         message = f"{path}: {message[0].lower()}{message[1:]}"
     elif message.startswith(("Got unexpected", "Invalid value")):
         message = f"{path}: {message[0].lower()}{message[1:]}"
     return UsageError(message, hint=hint)
+
+
+def _usage(context: Any) -> str:
+    """The line to type, without the braces and the OPTIONS of a help page."""
+    line = " ".join(str(context.get_usage()).partition(":")[2].split())
+    return line.replace("[OPTIONS] ", "").replace("{", "").replace("}", "")
 
 
 def write_crash_file(error: Exception, words: list[str], flags: Flags) -> TqctlError:

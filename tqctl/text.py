@@ -63,8 +63,10 @@ def dig(row: Mapping[str, Any], path: str) -> Any:
 
 
 def plural(count: int, word: str) -> str:
-    """``1 task``, ``2,000 tasks``."""
-    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+    """``1 task``, ``2,000 tasks``, ``3 processes``."""
+    if count == 1:
+        return f"1 {word}"
+    return f"{count:,} {word}{'es' if word.endswith('s') else 's'}"
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> list[str]:

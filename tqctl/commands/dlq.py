@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +36,8 @@ VIEW = View(
         Column("by", "closed_by", wide=True),
     ),
 )
+#: With ``--all`` it matters how each was dealt with.
+CLOSED_VIEW = replace(VIEW, columns=tuple(replace(column, wide=False) for column in VIEW.columns))
 ErrorText = Annotated[str | None, typer.Option(metavar="TEXT", help="part of the error's type or message")]
 app = noun(
     "Dead letters: tasks that will not run again by themselves.",
@@ -56,7 +59,7 @@ def list_(
     with session.inspector() as inspector:
         found = inspector.dead_letters(_filter((handler, queue, error), with_closed=everything), limit=limit)
         session.remark(inspector)
-    count = session.output.rows(VIEW, [letter.to_json() for letter in found])
+    count = session.output.rows(CLOSED_VIEW if everything else VIEW, [letter.to_json() for letter in found])
     if not count:
         session.note("no dead letter matches")
     elif count == limit:

@@ -61,9 +61,14 @@ def list_(ctx: typer.Context) -> None:
 @verb(app, "show")
 def show(ctx: typer.Context, names: Names) -> None:
     """Show handlers with an example line and the live workers that have them."""
+    from tqctl_runtime.core.errors import NotFound, UnknownHandler
+
     session = open_session(ctx)
     with session.inspector() as inspector:
-        rows = [shown(inspector.handler(name)) for name in names]
+        try:
+            rows = [shown(inspector.handler(name)) for name in names]
+        except UnknownHandler as error:
+            raise NotFound(error.message, hint=error.hint) from None
     session.output.show(VIEW, rows)
 
 
