@@ -16,6 +16,7 @@ from tqctl_runtime.core.states import Outcome, State
 from tqctl_runtime.core.task import ErrorInfo
 from tqctl_runtime.record import Store, open_store
 from tqctl_runtime.record.filters import After, LetterFilter, Sort, TaskFilter
+from tqctl_runtime.record.read import Revival
 
 
 @dataclass
@@ -272,8 +273,9 @@ def test_a_revival_tells_the_broker_what_it_forgot(store: Store) -> None:
     found = store.lookup.revivals([task_id, new_id("tsk")])
 
     assert list(found) == [task_id]
-    assert found[task_id].known() == [3, 9, 4, "mail", 7, 2, "once", row[11].decode()]
-    assert (found[task_id].envelope, found[task_id].state) == (row[12], State.DEAD)
+    assert found[task_id] == Revival(
+        task_id, State.DEAD, row[12], 3, 9, 4, "mail", 7, 2, idempotency_key="once", fingerprint=row[11].decode()
+    )
 
 
 def test_an_empty_record_gives_empty_answers(store: Store) -> None:

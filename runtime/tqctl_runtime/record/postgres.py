@@ -161,7 +161,11 @@ class PostgresDatabase(Database):
                 tcp_user_timeout=_NETWORK_TIMEOUT * 1000,
                 application_name="tqctl",
             )
-            connection.execute(_SESSION + ("SET default_transaction_read_only = on" if self.read_only else _PLANS))
+            try:
+                connection.execute(_SESSION + ("SET default_transaction_read_only = on" if self.read_only else _PLANS))
+            except BaseException:
+                connection.close()
+                raise
         except psycopg.ProgrammingError as error:
             raise ConfigError("the database URL cannot be read", hint=_URL_HINT) from error
         except psycopg.Error as error:

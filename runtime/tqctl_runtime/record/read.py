@@ -139,19 +139,6 @@ class Revival:
     idempotency_key: str
     fingerprint: str
 
-    def known(self) -> list[Any]:
-        """The array that goes with the retry call, in its order."""
-        return [
-            self.epoch,
-            self.v,
-            self.attempts,
-            self.queue,
-            self.priority,
-            self.max_retries,
-            self.idempotency_key,
-            self.fingerprint,
-        ]
-
 
 def task_of(row: Sequence[Any], attempts: Iterable[Attempt] = ()) -> Task:
     """The task in *row* (TASK_COLUMNS)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 from contextlib import suppress
 from operator import itemgetter
@@ -81,10 +82,17 @@ class SqliteDatabase(Database):
     def _create_file(self) -> None:
         # Created by us so that file, log and shared memory are never readable by others, whatever the umask.
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Exclusive: an existing file must not be opened here. Closing any descriptor of it drops this process's
-        # locks on it (POSIX), and the next reader to leave would delete the log under an open connection.
-        with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        if self.path.exists():
+            return
+        # Made under another name and linked once it is closed: closing any descriptor of the record itself would drop
+        # this process's locks on it (POSIX), and the next reader to leave would delete the log under a connection.
+        made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        try:
+            with suppress(FileExistsError):
+                self.path.hardlink_to(made)
+        finally:
+            made.unlink()
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(

@@ -1,0 +1,429 @@
+"""The recorder between a real broker and a real database, step by step, on both pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis
+
+from tests.support.environment import Environment
+from tqctl_runtime.broker import calls, leader_calls, worker_calls
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.call import Call
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.broker.worker_calls import Claimed
+from tqctl_runtime.coordinator import recorder as recorder_module
+from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.coordinator.recorder import KEEP_MS, Recorder, stamp
+from tqctl_runtime.core.attempt import Detail
+from tqctl_runtime.core.errors import BrokerUnavailable, LeaseLost, RecordUnavailable, StoresDiffer
+from tqctl_runtime.core.ids import new_id
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.core.states import Outcome, State
+from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.record import Store, open_store
+
+LEASE = 600_000
+
+
+@dataclass
+class Stage:
+    """One open pair, a client, a worker and recorders by term."""
+
+    settings: Settings
+    keys: Keys
+    wire: Wire
+    store: Store
+    redis: Any
+    worker: str = field(default_factory=lambda: new_id("wrk"))
+    requests: int = 0
+    closing: ExitStack = field(default_factory=ExitStack)
+
+    def elect(self, holder: str) -> int:
+        """A new term for *holder*, with the lease in Redis."""
+        term = self.store.next_term(leader_calls.COORDINATOR, holder)
+        self.redis.hdel(self.keys.build("lead"), leader_calls.COORDINATOR)
+        call = leader_calls.elect(self.keys, role=leader_calls.COORDINATOR, holder=holder, term=term, lease_ms=LEASE)
+        assert self.wire.call(call).is_leader
+        return term
+
+    def recorder(self, term: int) -> Recorder:
+        """A recorder with connections of its own."""
+        wire = self.closing.enter_context(Wire(BrokerAddress.of(self.settings)))
+        store = self.closing.enter_context(open_store(self.settings))
+        return Recorder(store=store, wire=wire, keys=self.keys, term=term, settings=self.settings)
+
+    def submit(self, count: int = 1, **options: object) -> list[str]:
+        """Ids of new tasks."""
+        wanted = [build_submission("echo", {"n": n}, **options) for n in range(count)]  # type: ignore[arg-type]
+        return [accepted.id for accepted in self.wire.call(calls.submit(self.keys, wanted)).accepted]
+
+    def round(self, **more: object) -> worker_calls.RoundReply:
+        """One round of the worker."""
+        self.requests += 1
+        more = {"places": 0, "queues": ["default"]} | more
+        call: Call[worker_calls.RoundReply] = worker_calls.round_(
+            self.keys,
+            self.worker,
+            self.requests,
+            **more,  # type: ignore[arg-type]
+        )
+        return self.wire.call(call)
+
+    def claim(self, places: int = 100) -> list[Claimed]:
+        """Tasks that the worker, joined now, claimed."""
+        self.wire.call(worker_calls.register(self.keys, self.worker, lease_ms=LEASE, info={"name": "w1"}, rows=[]))
+        return self.round(places=places).claimed
+
+    def finish(self, held: list[Claimed], detail: Detail, outcome: Outcome = Outcome.SUCCEEDED) -> None:
+        """All of *held* end so."""
+        ends = [
+            worker_calls.finished(one.id, one.token, outcome, since_start_ms=3, is_last=True, detail=detail.to_bytes())
+            for one in held
+        ]
+        assert set(self.round(finished=ends).codes) == {1}
+
+    def states(self, ids: list[str]) -> set[State]:
+        """The states of *ids* in the record."""
+        found = self.store.lookup.states(ids)
+        assert set(found) == set(ids)
+        return set(found.values())
+
+    def live(self) -> set[str]:
+        """Ids that the broker still knows."""
+        return {key.decode() for key in self.redis.hkeys(self.keys.build("st"))}
+
+    def watermark(self) -> calls.Watermark:
+        return self.wire.call(calls.watermark(self.keys))
+
+    def end(self) -> calls.Position:
+        found = self.wire.call(calls.journal_position(self.keys))
+        assert found is not None
+        return found
+
+    def journal(self) -> int:
+        """Entries left in the journal."""
+        return int(self.redis.xlen(self.keys.build("journal")))
+
+
+@pytest.fixture
+def stage(pair: Environment) -> Iterator[Stage]:
+    settings = pair.settings()
+    client = redis.Redis.from_url(str(pair.redis_url), protocol=2)
+    with open_store(settings) as store, Wire(BrokerAddress.of(settings)) as wire, client:
+        keys = Keys(settings.namespace)
+        open_namespace(store, wire, keys)
+        ready = Stage(settings, keys, wire, store, client)
+        with ready.closing:
+            yield ready
+
+
+def drain(recorder: Recorder) -> int:
+    """Run *recorder* until nothing is left; the entries it recorded."""
+    total = 0
+    while done := recorder.run_once():
+        total += done
+    return total
+
+
+def test_what_happened_is_recorded_told_and_forgotten(stage: Stage) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    ids = stage.submit(30)
+    stage.finish(stage.claim(), Detail(result=b'{"text":"a\\u0000\\ud800"}', log=b"out\x00\xff"))
+
+    entries = drain(recorder)
+
+    assert stage.states(ids) == {State.SUCCEEDED}
+    assert stage.live() == set()
+    assert stage.watermark().position == stage.end()
+    assert entries == stage.end().seq == stage.journal()
+    task = stage.store.lookup.task(ids[7])
+    assert task is not None
+    assert (task.payload, task.result) == ({"n": 7}, {"text": "a\x00\ud800"})
+    assert [(attempt.number, attempt.outcome) for attempt in task.attempts] == [(1, "succeeded")]
+    assert stage.store.lookup.logs(ids[7]) == [(1, b"out\x00\xff", 0)]
+    assert [worker.name for worker in stage.store.queries.workers()] == ["w1"]
+
+
+def test_the_watermark_counts_what_the_journal_counts(stage: Stage) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    stage.submit(5)
+    stage.redis.xadd(stage.keys.build("journal"), {"who": "not us"})
+    stage.submit(3)
+
+    drain(recorder)
+
+    meta = stage.redis.hmget(stage.keys.meta, "rows", "bytes")
+    mark = stage.watermark()
+    assert [str(mark.rows).encode(), str(mark.bytes).encode()] == meta
+    assert stage.store.queries.quarantined() == 1
+
+
+def test_a_recorder_killed_after_its_commit_is_followed_exactly(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stage.recorder(stage.elect("a"))
+    drain(first)
+    ids = stage.submit(20)
+    stage.finish(stage.claim(), Detail(result=b"1"))
+    monkeypatch.setattr(first, "_publish", _killed)
+
+    with pytest.raises(_Killed):
+        drain(first)
+    recorded, mark, known = stage.store.checkpoint(), stage.watermark(), stage.live()
+    second = stage.recorder(stage.elect("b"))
+    drain(second)
+
+    assert recorded is not None
+    assert mark.position.seq < recorded.sequence
+    assert known == set(ids)
+    assert stage.states(ids) == {State.SUCCEEDED}
+    assert stage.live() == set()
+    assert stage.watermark().position == stage.end()
+    rows = stage.store.database.rows("SELECT task_id, COUNT(*) FROM attempts GROUP BY task_id")
+    assert sorted(rows) == sorted((task_id, 1) for task_id in ids)
+
+
+def test_a_recorder_killed_before_it_could_forget_is_followed_exactly(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stage.recorder(stage.elect("a"))
+    ids = stage.submit(20)
+    stage.finish(stage.claim(), Detail(result=b"1"))
+    monkeypatch.setattr(first, "_forget", _killed)
+
+    with pytest.raises(_Killed):
+        drain(first)
+    known = stage.live()
+    drain(stage.recorder(stage.elect("b")))
+
+    assert known == set(ids)
+    assert stage.live() == set()
+
+
+class _Killed(BaseException):
+    pass
+
+
+def _killed(*_: object) -> None:
+    raise _Killed
+
+
+def test_of_two_recorders_the_earlier_term_is_refused(stage: Stage) -> None:
+    first = stage.recorder(stage.elect("a"))
+    drain(first)
+    second = stage.recorder(stage.elect("b"))
+    drain(second)
+    ids = stage.submit(3)
+
+    with pytest.raises(LeaseLost):
+        first.run_once()
+    drain(second)
+
+    assert stage.states(ids) == {State.QUEUED}
+
+
+def test_a_watched_task_stays_for_its_waiters(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    watched, other = stage.submit(2)
+    stage.wire.call(calls.watch(stage.keys, [watched]))
+    stage.finish(stage.claim(), Detail(result=b"1"))
+
+    drain(recorder)
+    after_record = stage.live()
+    monkeypatch.setattr(recorder_module, "WAIT_MS", 0)
+    recorder._staying[0] = (0.0, *recorder._staying[0][1:])
+    recorder.run_once()
+
+    assert after_record == {watched}
+    assert other not in stage.live()
+    assert stage.live() == set()
+
+
+def test_the_journal_is_trimmed_behind_the_anchor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    for _ in range(5):
+        stage.submit()
+    drain(recorder)
+    kept = stage.journal()
+    monkeypatch.setattr(recorder, "_server_now", recorder._server_now + KEEP_MS * 2)
+    monkeypatch.setattr(recorder, "_published_at", 0.0)
+
+    recorder.run_once()
+
+    assert kept == 5
+    left = [entry[0].decode() for entry in stage.redis.xrange(stage.keys.build("journal"))]
+    recorded = stage.store.checkpoint()
+    assert recorded is not None
+    assert left[-1] == recorded.stream_id
+    # A millisecond's entries stay together.
+    assert {stamp(stream_id) for stream_id in left} == {stamp(recorded.stream_id)}
+    drain(stage.recorder(stage.elect("b")))
+    assert stage.watermark().position == stage.end()
+
+
+def test_a_record_that_cannot_be_written_keeps_the_journal(stage: Stage) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    drain(recorder)
+    ids = stage.submit(4)
+    stage.store.database.execute("ALTER TABLE tasks RENAME TO away")
+
+    with pytest.raises(Exception, match="tasks"):
+        recorder.run_once()
+    behind = stage.watermark().position
+    stage.store.database.execute("ALTER TABLE away RENAME TO tasks")
+    drain(recorder)
+
+    assert behind.seq < stage.end().seq
+    assert stage.states(ids) == {State.QUEUED}
+    assert stage.store.queries.quarantined() == 0
+
+
+def test_an_idle_recorder_whose_record_is_away_gives_no_sign_of_life(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    stage.submit()
+    drain(recorder)
+    before = stage.watermark().at
+    stage.store.database.execute("ALTER TABLE checkpoint RENAME TO away")
+    monkeypatch.setattr(recorder, "_published_at", 0.0)
+
+    with pytest.raises(Exception, match="checkpoint"):
+        recorder.run_once()
+    stage.store.database.execute("ALTER TABLE away RENAME TO checkpoint")
+
+    assert stage.watermark().at == before
+
+
+def test_a_redis_that_lost_its_data_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    stage.submit(2)
+    drain(recorder)
+    recorded = stage.store.checkpoint()
+    stage.redis.delete(stage.keys.meta)
+
+    monkeypatch.setattr(recorder, "_published_at", 0.0)
+
+    with pytest.raises(BrokerUnavailable, match="not open"):
+        recorder.run_once()
+    with pytest.raises(StoresDiffer, match="lost"):
+        recorder.run_once()
+
+    after = stage.store.checkpoint()
+    assert recorded is not None
+    assert after is not None
+    assert (after.sequence, after.stream_id) == (recorded.sequence, recorded.stream_id)
+
+
+def test_a_journal_without_the_anchor_is_refused(stage: Stage) -> None:
+    stage.submit(2)
+    drain(stage.recorder(stage.elect("a")))
+    recorded = stage.store.checkpoint()
+    assert recorded is not None
+    stage.redis.xdel(stage.keys.build("journal"), recorded.stream_id)
+    ids = stage.submit(1)
+
+    with pytest.raises(StoresDiffer, match="lost entry"):
+        drain(stage.recorder(stage.elect("b")))
+
+    assert stage.store.lookup.states(ids) == {}
+
+
+def test_a_journal_that_went_back_is_refused(stage: Stage) -> None:
+    stage.submit(1)
+    stage.submit(1)
+    drain(stage.recorder(stage.elect("a")))
+    stage.redis.hset(stage.keys.meta, "seq", 1)
+
+    with pytest.raises(StoresDiffer, match="went back"):
+        drain(stage.recorder(stage.elect("b")))
+
+
+def test_a_gap_in_the_journal_is_refused(stage: Stage) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    drain(recorder)
+    stage.submit(1)
+    first = stage.redis.xrevrange(stage.keys.build("journal"), count=1)[0][0]
+    ids = stage.submit(1)
+    stage.redis.xdel(stage.keys.build("journal"), first)
+
+    with pytest.raises(StoresDiffer, match="goes on with entry"):
+        recorder.run_once()
+
+    assert stage.store.lookup.states(ids) == {}
+
+
+def test_another_pairing_is_refused(stage: Stage) -> None:
+    term = stage.elect("a")
+    stage.redis.hset(stage.keys.meta, "pairing", "par_other")
+
+    with pytest.raises(StoresDiffer, match="par_other"):
+        stage.recorder(term).run_once()
+
+
+def test_a_task_too_large_for_one_entry_with_others_is_recorded(stage: Stage) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    large = "x" * 900_000
+    wanted = [build_submission("echo", {"text": large}) for _ in range(3)]
+    ids = [one.id for one in stage.wire.call(calls.submit(stage.keys, wanted)).accepted]
+    stage.finish(stage.claim(), Detail(result=b'"' + large.encode() + b'"'))
+
+    drain(recorder)
+
+    task = stage.store.lookup.task(ids[0])
+    assert task is not None
+    assert (task.payload, task.result) == ({"text": large}, large)
+
+
+def test_deaths_retries_pauses_and_cancels_of_a_real_broker_are_recorded(stage: Stage) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    failing, cancelled = stage.submit(2)
+    stage.wire.call(calls.cancel(stage.keys, [cancelled], reason="no need", who="ann"))
+    stage.wire.call(calls.pause(stage.keys, "mail", for_ms=0, reason="why", who="ann"))
+    stage.finish(stage.claim(), Detail(log=b"boom"), Outcome.FAILED)
+    drain(recorder)
+    letters = stage.store.queries.dead_letters()
+    assert stage.live() == set()
+
+    known = stage.store.lookup.revivals([failing])[failing]
+    recorded = calls.Recorded(
+        known.envelope,
+        known.epoch << 32 | known.v,
+        known.attempts,
+        known.queue,
+        known.priority,
+        known.max_retries,
+        known.idempotency_key,
+        known.fingerprint,
+    )
+    reply = stage.wire.call(calls.retry(stage.keys, [(failing, recorded)], reason="again", who="ann"))
+    stage.finish(stage.claim(), Detail(result=b"1"))
+    drain(recorder)
+
+    assert [letter.task_id for letter in letters] == [failing]
+    assert reply.codes == [calls.DONE]
+    task = stage.store.lookup.task(failing)
+    assert task is not None
+    assert (task.state, [attempt.outcome for attempt in task.attempts]) == (State.SUCCEEDED, ["failed", "succeeded"])
+    assert stage.store.queries.dead_letters() == []
+    assert stage.store.queries.tasks()[0].state in (State.SUCCEEDED, State.CANCELLED)
+    assert stage.store.queries.settings("pause")["mail"]["who"] == "ann"
+    assert stage.states([cancelled]) == {State.CANCELLED}
+    assert [event.who for event in stage.store.queries.events(cancelled)] == ["ann"]
+
+
+def test_a_record_on_a_server_that_stopped_is_unavailable(stage: Stage) -> None:
+    settings = Settings(database_url="postgresql://nobody@127.0.0.1:1/none")
+    recorder = Recorder(
+        store=open_store(settings), wire=stage.wire, keys=stage.keys, term=stage.elect("a"), settings=settings
+    )
+    stage.submit()
+
+    with pytest.raises(RecordUnavailable):
+        recorder.run_once()
+
+    assert stage.journal() == 1
