@@ -241,7 +241,8 @@ def _spawn(settings: Settings, place: Path, address: BrokerAddress, alive: int) 
     ended = subprocess.run(
         [server_binary(), *_options(place, address, log)],
         cwd=place,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+        # Nothing secret; the home tells whose server it is.
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TQCTL_HOME": str(settings.home)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tqctl_runtime.stack.stopping import Stopped as Stopped
-    from tqctl_runtime.stack.stopping import down as down
     from tqctl_runtime.stack.logs import follow as follow
     from tqctl_runtime.stack.logs import log_files as log_files
     from tqctl_runtime.stack.service import serve as serve
     from tqctl_runtime.stack.state import StackStatus as StackStatus
     from tqctl_runtime.stack.state import status as status
+    from tqctl_runtime.stack.stopping import Stopped as Stopped
+    from tqctl_runtime.stack.stopping import down as down
     from tqctl_runtime.stack.supervisor import up as up
     from tqctl_runtime.stack.supervisor import up_detached as up_detached
 

@@ -72,11 +72,16 @@ def _stop_processes(settings: Settings, done: Stopped, *, force: bool) -> None:
     rest = [info for info in done.processes if info not in first and not info.parent]
     limit = _MARGIN_SECONDS if force else drain + _COORDINATOR_SECONDS
 
+    def left() -> list[ProcessInfo]:
+        # Also what was started meanwhile, and what gave up its registration but is still ending.
+        known = {(info.pid, info.began): info for info in [*done.processes, *registry.living(settings)]}
+        return [info for info in known.values() if info.is_alive]
+
     def busy() -> list[ProcessInfo]:
-        return [info for info in registry.living(settings) if info.role in {"up", "worker"} or info.parent]
+        return [info for info in left() if info.role in {"up", "worker"} or info.parent]
 
     _stop(first, busy, done, seconds=limit, force=force)
-    _stop(rest, lambda: registry.living(settings), done, seconds=_COORDINATOR_SECONDS, force=force)
+    _stop(rest, left, done, seconds=_COORDINATOR_SECONDS, force=force)
 
 
 def _stop(

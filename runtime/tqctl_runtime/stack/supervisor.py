@@ -72,8 +72,8 @@ def up_detached(settings: Settings) -> list[registry.ProcessInfo]:
         _end([parent], time.monotonic() + _UNDO_TIMEOUT)
         raise
     if parent.process is not None:
-        # It goes on by itself: nobody here waits for its end.
-        parent.process.returncode = 0
+        # It goes on by itself; a caller that stays must not be left with its remains.
+        threading.Thread(target=parent.process.wait, name="up", daemon=True).start()
     return registry.living(settings)
 
 

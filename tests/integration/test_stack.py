@@ -1,0 +1,257 @@
+"""``up``, ``down`` and ``status``: everything starts ready, comes back when it dies, and ends whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import Environment
+from tests.support.wait import wait_until
+from tqctl_runtime import stack
+from tqctl_runtime.broker import embedded as private_server
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.calls import look, submit
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, Conflict, NotFound, Unavailable, UsageError
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.core.states import State
+from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.observe.registry import ProcessInfo
+from tqctl_runtime.record import open_store
+
+FOREGROUND = "import sys; from tqctl_runtime import config, stack; sys.exit(stack.up(config.load_settings()))"
+
+
+@pytest.fixture
+def home(embedded: Environment, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """The embedded default; processes that this test starts carry its home, so that they are found at the end."""
+    monkeypatch.setenv("TQCTL_HOME", str(embedded.home / "tqctl"))
+    monkeypatch.chdir(embedded.home)
+    return embedded
+
+
+def by_name(settings: Settings) -> dict[str, ProcessInfo]:
+    return {info.name: info for info in stack.status(settings).processes}
+
+
+def is_ready(settings: Settings, name: str, *, other_than: int) -> bool:
+    found = by_name(settings).get(name)
+    return found is not None and found.state == "ready" and found.pid != other_than
+
+
+def submit_one(settings: Settings, handler: str, **payload: object) -> str:
+    with Wire(BrokerAddress.of(settings)) as wire:
+        wanted = build_submission(handler, payload)
+        return wire.call(submit(Keys(settings.namespace), [wanted])).accepted[0].id
+
+
+def has_started(settings: Settings, task_id: str) -> bool:
+    with Wire(BrokerAddress.of(settings)) as wire:
+        live = wire.call(look(Keys(settings.namespace), [task_id]))[0]
+    return live is not None and live.state is State.RUNNING
+
+
+def state_in_record(settings: Settings, task_id: str) -> str | None:
+    with open_store(settings, read_only=True) as store:
+        rows = store.database.rows("SELECT state FROM tasks WHERE id = ?", (task_id,))
+    return rows[0][0] if rows else None
+
+
+def test_detached_up_returns_with_everything_ready_and_down_leaves_nothing(home: Environment) -> None:
+    settings = home.settings(workers=2)
+
+    started = stack.up_detached(settings)
+
+    assert {(info.name, info.state) for info in started} == {
+        ("up", "ready"),
+        ("coordinator", "ready"),
+        ("worker-1", "ready"),
+        ("worker-2", "ready"),
+    }
+    seen = stack.status(settings)
+    assert seen.broker.is_private
+    assert [info.role for info in seen.processes] == ["broker", "up", "coordinator", "worker", "worker"]
+    assert seen.overview is not None
+    assert sorted(worker.info["name"] for worker in seen.overview.workers) == ["worker-1", "worker-2"]
+    assert seen.overview.leaders["coordinator"].until > seen.overview.now
+
+    stopped = stack.down(settings)
+
+    assert len(stopped.processes) == 4
+    assert (stopped.killed, stopped.broker) == ([], True)
+    assert home.processes() == []
+    assert stack.down(settings) == stack.Stopped()
+
+
+def test_a_second_up_is_refused_and_tells_what_runs(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+
+    for again in (stack.up_detached, stack.up):
+        with pytest.raises(Conflict, match=r"up \(pid \d+, ready\), coordinator .*, worker-1"):
+            again(settings)
+    assert by_name(settings)["worker-1"].state == "ready"
+    stack.down(settings)
+
+
+@pytest.mark.slow  # a coordinator, a worker and the server are each started again after a pause
+def test_what_is_killed_comes_back(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+    before = by_name(settings)
+
+    for name in ("worker-1", "coordinator", "valkey"):
+        os.kill(before[name].pid, signal.SIGKILL)
+
+    for name in ("valkey", "worker-1", "coordinator"):
+        wait_until(
+            lambda name=name: is_ready(settings, name, other_than=before[name].pid),  # type: ignore[misc]
+            f"{name} runs again",
+            ignore=(Unavailable,),
+        )
+    assert by_name(settings)["up"].pid == before["up"].pid
+    stack.down(settings)
+
+
+def test_children_end_with_a_killed_parent_and_the_next_up_works(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+
+    os.kill(by_name(settings)["up"].pid, signal.SIGKILL)
+
+    wait_until(lambda: list(by_name(settings)) == ["valkey"], "the children are gone, the server is not")
+    stack.up_detached(settings)
+    assert "worker-1" in by_name(settings)
+    stack.down(settings)
+
+
+def test_an_app_that_cannot_be_imported_stops_everything_again(home: Environment) -> None:
+    app = home.home / "broken_app.py"
+    app.write_text("import nowhere_to_be_found\n")
+    settings = home.settings(app=(str(app),))
+
+    with pytest.raises(ConfigError, match="No module named 'nowhere_to_be_found'") as told:
+        stack.up_detached(settings)
+
+    assert told.value.hint is not None
+    assert "worker-1.log" in told.value.hint
+    wait_until(lambda: home.processes() == [], "nothing is left running")
+    assert not private_server.is_running(settings)
+
+
+def test_ctrl_c_stops_the_foreground_stack_whole(home: Environment) -> None:
+    settings = home.settings()
+    parent = subprocess.Popen([sys.executable, "-c", FOREGROUND], env=home.env, cwd=home.home, start_new_session=True)
+    wait_until(lambda: is_ready(settings, "up", other_than=0), "up is ready", ignore=(Unavailable,))
+    task = submit_one(settings, "echo", message="hi")
+
+    os.killpg(parent.pid, signal.SIGINT)
+
+    assert parent.wait(timeout=40) == 0
+    assert home.processes() == []
+    assert state_in_record(settings, task) is not None
+
+
+def test_down_lets_running_tasks_end_and_records_them(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+    task = submit_one(settings, "sleep", seconds=1)
+    wait_until(lambda: has_started(settings, task), "it runs")
+
+    assert stack.down(settings).killed == []
+
+    assert state_in_record(settings, task) == "succeeded"
+
+
+def test_down_by_force_hands_running_tasks_back(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+    task = submit_one(settings, "sleep", seconds=600)
+    wait_until(lambda: has_started(settings, task), "it runs")
+
+    stack.down(settings, force=True)
+
+    assert home.processes() == []
+    assert state_in_record(settings, task) == "queued"
+
+
+def test_down_deletes_the_data_of_an_embedded_context_only_when_told(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+
+    assert stack.down(settings).data_deleted is False
+    assert (settings.context_home / "record.db").exists()
+
+    assert stack.down(settings, delete_data=True).data_deleted is True
+    assert not settings.context_home.exists()
+
+
+@pytest.mark.parametrize("given", [{"redis_url": "redis://h"}, {"database_url": "postgresql://h/d"}])
+def test_data_outside_of_the_context_is_never_deleted(tmp_path: Path, given: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="embedded"):
+        stack.down(Settings(home=tmp_path, **given), delete_data=True)  # type: ignore[arg-type]
+
+
+def test_status_of_nothing_is_unavailable_and_makes_nothing(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+
+    with pytest.raises(BrokerUnavailable) as told:
+        stack.status(settings)
+
+    assert told.value.hint == "tqctl up --detach"
+    assert not settings.home.exists()
+
+
+def test_a_stack_on_servers_by_url_starts_and_stops_but_leaves_the_servers(
+    pair: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TQCTL_HOME", str(pair.home / "tqctl"))
+    settings = pair.settings()
+
+    stack.up_detached(settings)
+    seen = stack.status(settings)
+    stack.down(settings)
+
+    assert not seen.broker.is_private
+    assert [info.role for info in seen.processes] == ["up", "coordinator", "worker"]
+    assert pair.processes() == []
+    with Wire(BrokerAddress.of(settings)) as wire:
+        assert wire.command("PING") == b"PONG"
+
+
+def test_logs_are_found_by_role_and_by_name(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    logs = settings.context_home / "logs"
+    logs.mkdir(parents=True)
+    for name in ("coordinator", "up", "valkey", "worker-1", "worker-2"):
+        (logs / f"{name}.log").touch()
+
+    def names(role: str | None) -> list[str]:
+        return [path.stem for path in stack.log_files(settings, role)]
+
+    assert names(None) == ["coordinator", "up", "valkey", "worker-1", "worker-2"]
+    assert names("worker") == ["worker-1", "worker-2"]
+    assert names("worker-2") == ["worker-2"]
+    assert names("broker") == ["valkey"]
+    with pytest.raises(NotFound, match="scheduler"):
+        names("scheduler")
+
+
+def test_followed_logs_go_on_over_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "worker-1.log"
+    path.write_text("one\ntwo\nthree\n")
+    lines = stack.follow([path], lines=2)
+
+    assert [next(lines), next(lines)] == [("worker-1", "two"), ("worker-1", "three")]
+    with path.open("a") as file:
+        file.write("four\n")
+    assert next(lines) == ("worker-1", "four")
+    path.rename(tmp_path / "worker-1.log.1")
+    path.write_text("five\n")
+    assert next(lines) == ("worker-1", "five")
