@@ -60,7 +60,7 @@ class Demo:
 
     def read(self, *words: str) -> Any:
         """The JSON that ``tqctl WORDS -o json`` prints."""
-        command = ["tqctl", *words, "-o", "json"]
+        command = ["tqctl", *words, "-q", "-o", "json"]
         done = subprocess.run(command, env=self.env, cwd=self.home, stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)
 
@@ -115,7 +115,7 @@ def main() -> int:
             demo.show("up", "--detach", "--concurrency", "8", "--queues", "default,flaky,shell")
             run(demo)
         finally:
-            demo.show("down", "--force")
+            demo.show("down")
     return 0
 
 
