@@ -120,12 +120,12 @@ class Live:
         words: list[Word] = ["HSCAN", self.keys.build("st"), cursor, "MATCH", f"*{tail}", "COUNT", _SCAN_COUNT]
         return Call("scan_live", words, lambda r: (text(r[0]), [text(item) for item in r[1][::2]]))
 
-    def catch_up(self) -> bool:
-        """Wait a moment for the record to hold what is in the journal now; whether it does."""
+    def catch_up(self, seconds: float = CATCH_UP) -> bool:
+        """Wait *seconds* at most for the record to hold what is in the journal now; whether it does."""
         position = self.try_ask(calls.journal_position(self.keys))
         if position is None:
             return False
-        give_up = time.monotonic() + CATCH_UP
+        give_up = time.monotonic() + seconds
         pause = 0.002
         while True:
             mark = self.try_ask(calls.watermark(self.keys))

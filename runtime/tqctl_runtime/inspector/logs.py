@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: How long one question for new lines waits on the server, ms; then the task's state is looked at.
 _BLOCK_MS = 500
 _PAGE = 100
+#: How long the last lines of an ended attempt are waited for: they come with its end, by the record.
+_LAST_LINES_SECONDS = 3.0
 #: How much of what was shown live is remembered, and how little of it is enough to find the place in the record.
 _TOLD_BYTES, _MARK_BYTES = 16_384, 256
 
@@ -68,7 +70,7 @@ def follow(live: Live, store: Store, task_id: str) -> Iterator[Chunk]:
                 yield number, data
         if is_over:
             break
-    live.catch_up()
+    live.catch_up(_LAST_LINES_SECONDS)
     for number, data in recorded(store, task_id):
         rest = data if number not in told else untold(data, told[number])
         if rest and number not in known:
