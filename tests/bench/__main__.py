@@ -80,9 +80,8 @@ def _measure_round(number: int, systems: list[System], options: Options, results
                     results.remark(row, system.name, str(error))
 
 
-def measure_all(systems: list[System], options: Options) -> Results:
+def measure_all(systems: list[System], options: Options, results: Results) -> None:
     """All rows that *options* ask for; what fails is remarked, the rest goes on."""
-    results = Results()
     if any(options.wants(*rows) for rows, _ in _BY_ROUND):
         for number in range(options.rounds):
             with _watched(f"round {number + 1}", results):
@@ -94,7 +93,6 @@ def measure_all(systems: list[System], options: Options) -> Results:
     if options.wants(*KILL_ROWS):
         _tell(f"kill9: {options.rounds} rounds at once, at most {options.kill_bound:.0f} s")
         measure_kill([system for system in systems if system.has_worker and system.role != "floor"], options, results)
-    return results
 
 
 def _names(text: str) -> list[str]:
@@ -142,19 +140,32 @@ def _prepare(systems: list[System], cache: Path) -> list[System]:
     return ready
 
 
+def _options(found: argparse.Namespace, work: Path) -> Options:
+    sizes = {"tasks": 2_000, "samples": 30, "stored": 500, "shell_runs": 5} if found.quick else {}
+    if found.tasks:
+        sizes["tasks"] = found.tasks
+    return Options(work, frozenset(found.rows), rounds=found.rounds, kill_bound=found.kill_bound, **sizes)
+
+
 def main(arguments: list[str]) -> int:
-    """Run the bench; 0 when every system that was asked for took part."""
+    """Run the bench; 0 when every system that was asked for took part, 130 or 143 when interrupted.
+
+    What was measured before an interruption is reported too.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that servers and databases go too
     found = _parse(arguments)
     chosen = _choose(found)
     systems = _prepare(chosen, found.cache.resolve())
-    quick = {"tasks": 2_000, "samples": 30, "stored": 500, "shell_runs": 5} if found.quick else {}
-    if found.tasks:
-        quick["tasks"] = found.tasks
+    results = Results()
+    code = 0 if len(systems) == len(chosen) else 1
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tqctl-bench-") as work:
-        options = Options(Path(work), frozenset(found.rows), rounds=found.rounds, kill_bound=found.kill_bound, **quick)
-        began = time.monotonic()
-        results = measure_all(systems, options)
+        options = _options(found, Path(work))
+        try:
+            measure_all(systems, options, results)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130
+            _tell("interrupted: what follows is not the whole run")
     about: dict[str, Any] = {
         "Python": platform.python_version(),
         "cores": os.cpu_count(),
@@ -163,10 +174,10 @@ def main(arguments: list[str]) -> int:
         "seconds": round(time.monotonic() - began),
     }
     report = Report(systems, results, about)
-    print(report.text())
+    print(report.text(), flush=True)
     if found.json is not None:
         found.json.write_text(json.dumps(report.json(), indent=2) + "\n")
-    return 0 if len(systems) == len(chosen) else 1
+    return code
 
 
 if __name__ == "__main__":

@@ -139,13 +139,14 @@ def run(argv: Sequence[str], env: Mapping[str, str], timeout: float, cwd: Path |
     except subprocess.TimeoutExpired:
         raise BenchError(f"{' '.join(argv)}: longer than {timeout:.0f} s") from None
     if done.returncode != 0:
-        raise BenchError(f"{' '.join(argv)}: exit {done.returncode}: {_last_line(done.stderr)}")
+        raise BenchError(f"{' '.join(argv)}: exit {done.returncode}: {last_lines(done.stderr)}")
     return done.stdout
 
 
-def _last_line(text: str) -> str:
+def last_lines(text: str) -> str:
+    """The end of an output on one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "nothing on stderr"
+    return " | ".join(lines[-2:])[-400:] or "no output"
 
 
 def wall_ms(argv: Sequence[str], env: Mapping[str, str], timeout: float = 20.0, cwd: Path | None = None) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.bench.environments import ROOT
-from tests.bench.processes import run, wait_for
+from tests.bench.processes import BenchError, last_lines, run, wait_for
 from tests.bench.servers import RedisServer
 from tests.bench.systems.base import Role, Shell, Stage, System, Use
 
@@ -54,7 +54,12 @@ class Tqctl(System):
         if self.pair == "servers":
             stage.env["TQCTL_REDIS_URL"] = stage.require_redis().url
             stage.env["TQCTL_DATABASE_URL"] = stage.require_database().url
-        run(self._tqctl("up", "--detach", "--workers", "0"), stage.env, _UP_TIMEOUT, ROOT)
+        try:
+            run(self._tqctl("up", "--detach", "--workers", "0"), stage.env, _UP_TIMEOUT, ROOT)
+        except BenchError as error:
+            logs = (stage.folder / "home" / "default" / "logs").glob("*.log")
+            told = "; ".join(f"{log.name}: {last_lines(log.read_text())}" for log in logs)
+            raise BenchError(f"{error}; {told}") from None
         if self.pair == "embedded":
             socket = (stage.folder / "home" / "default" / "valkey" / "address").read_text().strip()
             stage.redis = RedisServer(f"unix://{socket}")
