@@ -29,9 +29,10 @@ def noop() -> None:
 
 
 @handler
-def touch(path: str) -> int:
-    Path(path).write_text(str(os.getpid()))
-    return os.getpid()
+def note_effect(path: str) -> None:
+    with open(path, "a") as file:
+        file.write(f"{current_task().id}\n")
+    time.sleep(0.005)
 
 
 def wait_for(path: str) -> None:
