@@ -60,11 +60,13 @@ class Handler(Generic[P, R]):
         if not args:
             return self.spec.bind(kwargs)
         try:
-            bound = self._signature.bind(*args, **kwargs).arguments
+            payload = dict(self._signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
             raise PayloadError(f"{self.name}: {error}") from None
-        extra = next((p.name for p in self._signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
-        return self.spec.bind({**bound, **bound.pop(extra, {})} if extra is not None else bound)
+        for parameter in self._signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                payload.update(payload.pop(parameter.name, {}))
+        return self.spec.bind(payload)
 
     def __repr__(self) -> str:
         return f"<handler {self.name} at {self.spec.where}>"
