@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.environment import Environment
 from tests.support.servers import RedisServer, drop_namespace, new_namespace
 from tqctl.__main__ import main
 from tqctl_runtime.broker import calls, leader_calls, worker_calls
@@ -144,3 +145,21 @@ def broker(valkey: RedisServer, program: Program) -> Iterator[Broker]:
     yield made
     made.wire.close()
     drop_namespace(valkey.url, namespace)
+
+
+@pytest.fixture(scope="session")
+def stack_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """The real embedded stack with one worker, once for each process of the run."""
+    ready = Environment("embedded", tmp_path_factory.mktemp("stack"))
+    done = ready.run("up", "--detach", "--concurrency", "4", timeout=120)
+    assert done.returncode == 0, done.stderr
+    yield ready
+    ready.run("down", "--force", timeout=120)
+    ready.kill_all()
+
+
+@pytest.fixture
+def stack(stack_home: Environment, program: Program) -> Program:
+    """The program on the real stack; tests share it and tell their tasks apart by tags and queues."""
+    program.set(TQCTL_HOME=stack_home.env["TQCTL_HOME"], TQCTL_NAMESPACE=stack_home.namespace)
+    return program
