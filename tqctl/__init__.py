@@ -6,11 +6,13 @@ the command line pays only for what a command needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from tqctl._version import __version__
 
+# Not from typing: that import would be a tenth of what --version may take.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from tqctl_runtime.api import Backoff, Handler, handler, use_client
     from tqctl_runtime.client import AsyncClient, Client, PartlySubmitted, Receipt, Unconfirmed
     from tqctl_runtime.core.errors import (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from tqctl_runtime.core.errors import TqctlError
+from tqctl.guard import guard_stdout
 
+# Not from typing: that import would be a tenth of what --version may take.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tqctl.flags import Flags
 
 #: Stable error words (``TqctlError.code``) and their exit codes; classes that are not listed answer as their base does.
@@ -40,14 +41,12 @@ EXIT_CODES = {
     "stores_differ": 78,
     "wait_timeout": 124,
 }
-BUG, USAGE, INTERRUPTED = 1, 2, 130
+BUG, INTERRUPTED = 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* (without the program's name) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    from tqctl.output import guard_stdout
-
     guard_stdout()
     if words in (["--version"], ["-V"]):
         return _print_version()
@@ -71,6 +70,7 @@ def _run(words: list[str]) -> int:
 
     from tqctl.cli import build
     from tqctl.flags import Flags
+    from tqctl_runtime.core.errors import TqctlError
 
     # Typer exports BadParameter alone; everything its parser refuses is of that class's base.
     refused: type[Exception] = typer.BadParameter.__mro__[1]
@@ -98,9 +98,11 @@ def _run(words: list[str]) -> int:
 def _tell(error: Exception, flags: Flags, words: list[str]) -> int:
     from tqctl.mistakes import tell
 
-    with suppress(TqctlError):
+    try:
         # What was found before the error comes before it, also where both streams are one terminal.
         sys.stdout.flush()
+    except Exception as unwritable:  # noqa: BLE001  a full disk must not hide the first error
+        tell(unwritable, flags, words)
     tell(error, flags, words)
     return EXIT_CODES.get(getattr(error, "code", "error"), BUG)
 

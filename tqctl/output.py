@@ -1,4 +1,4 @@
-"""What goes to stdout: tables, JSON, CSV, names; the guard that owns stdout; watching.
+"""What goes to stdout: tables, JSON, CSV, names.
 
 Rows are whole JSON-ready objects; a :class:`View` says how a noun's rows look as a table. Rich is imported only to
 draw on a terminal.
@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import IO, Any, TextIO, cast
+from typing import IO, Any
 
 from tqctl.text import cell, dig, dump, plain_table, printable, printable_log
-from tqctl_runtime.core.errors import TqctlError, UsageError
+from tqctl_runtime.core.errors import UsageError
 
 Row = Mapping[str, Any]
 
@@ -42,45 +42,6 @@ class View:
     name: str
     fields: tuple[str, ...]
     columns: tuple[Column, ...]
-
-
-class StdoutGuard:
-    """A text stream whose reader may leave at any time: the program then ends quietly with exit code 0."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write *text*; ends the process when nobody reads."""
-        try:
-            return self._stream.write(text)
-        except BrokenPipeError:
-            os._exit(0)
-        except UnicodeEncodeError:
-            encoding = self._stream.encoding
-            return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except OSError as error:
-            raise TqctlError(f"stdout cannot be written: {error.strerror}") from None
-
-    def flush(self) -> None:
-        """Flush; ends the process when nobody reads."""
-        try:
-            self._stream.flush()
-        except BrokenPipeError:
-            os._exit(0)
-        except OSError as error:
-            raise TqctlError(f"stdout cannot be written: {error.strerror}") from None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def guard_stdout() -> None:
-    """Put the guard around ``sys.stdout``; a closed stdout becomes the null device."""
-    if sys.stdout is None:  # closed by the caller, for example by >&-
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  lives as long as the process
-    if not isinstance(sys.stdout, StdoutGuard):
-        sys.stdout = cast("TextIO", StdoutGuard(sys.stdout))
 
 
 def wants_color(stream: IO[str], choice: str = "auto", environ: Mapping[str, str] | None = None) -> bool:

@@ -1,0 +1,56 @@
+"""The guard that owns stdout. Every start of the program loads this: nothing is imported that it can do without."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+
+class StdoutGuard:
+    """A text stream whose reader may leave at any time: the program then ends quietly with exit code 0."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write *text*; ends the process when nobody reads."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            os._exit(0)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except OSError as error:
+            raise _unwritable(error) from None
+
+    def flush(self) -> None:
+        """Flush; ends the process when nobody reads."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            os._exit(0)
+        except OSError as error:
+            raise _unwritable(error) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def guard_stdout() -> None:
+    """Put the guard around ``sys.stdout``; a closed stdout becomes the null device."""
+    if sys.stdout is None:  # closed by the caller, for example by >&-
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  lives as long as the process
+    if not isinstance(sys.stdout, StdoutGuard):
+        guarded: Any = StdoutGuard(sys.stdout)
+        sys.stdout = guarded
+
+
+def _unwritable(error: OSError) -> Exception:
+    from tqctl_runtime.core.errors import TqctlError
+
+    return TqctlError(f"stdout cannot be written: {error.strerror}")
