@@ -1,0 +1,121 @@
+"""Opening a namespace: a fresh pair is paired once, halves of different pairs are refused and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.environment import Environment
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.leader_calls import open_gate, pairing
+from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.core.errors import StoresDiffer
+from tqctl_runtime.record import Store, open_store
+
+
+class Pair:
+    """Both stores of a set-up, as a coordinator holds them."""
+
+    def __init__(self, pair: Environment) -> None:
+        self.settings = pair.settings()
+        self.keys = Keys(pair.namespace)
+        self.store: Store = open_store(self.settings)
+        self.wire = Wire(BrokerAddress.of(self.settings))
+
+    def held_by_redis(self) -> tuple[int, str] | None:
+        return self.wire.call(pairing(self.keys))
+
+    def record_something(self) -> None:
+        self.store.database.execute("UPDATE checkpoint SET sequence = 7, rows = 9")
+
+    def close(self) -> None:
+        self.store.close()
+        self.wire.close()
+
+
+@pytest.fixture
+def stores(pair: Environment) -> Iterator[Pair]:
+    made = Pair(pair)
+    yield made
+    made.close()
+
+
+def test_a_fresh_pair_is_opened_in_epoch_one_and_both_hold_one_pairing_id(stores: Pair) -> None:
+    opened = open_namespace(stores.store, stores.wire, stores.keys)
+
+    known = stores.store.checkpoint()
+    assert known is not None
+    assert (opened.epoch, opened.is_new) == (1, True)
+    assert stores.held_by_redis() == (1, opened.pairing) == (known.epoch, known.pairing)
+
+
+def test_an_open_pair_is_joined(stores: Pair) -> None:
+    first = open_namespace(stores.store, stores.wire, stores.keys)
+    stores.record_something()
+
+    again = open_namespace(stores.store, stores.wire, stores.keys)
+
+    assert (again.pairing, again.is_new) == (first.pairing, False)
+
+
+def test_a_new_record_takes_the_pairing_id_of_an_open_redis(stores: Pair) -> None:
+    stores.wire.call(open_gate(stores.keys, epoch=1, pairing="par_of_the_starter"))
+
+    opened = open_namespace(stores.store, stores.wire, stores.keys)
+
+    known = stores.store.checkpoint()
+    assert known is not None
+    assert opened.pairing == known.pairing == "par_of_the_starter"
+
+
+def test_a_record_that_holds_nothing_opens_its_redis_under_its_own_pairing_id(stores: Pair) -> None:
+    stores.store.pair("par_before_a_crash", 1)
+
+    opened = open_namespace(stores.store, stores.wire, stores.keys)
+
+    assert stores.held_by_redis() == (1, "par_before_a_crash")
+    assert opened.pairing == "par_before_a_crash"
+
+
+def test_an_empty_redis_beside_a_record_with_tasks_is_refused(stores: Pair) -> None:
+    stores.store.pair("par_known", 3)
+    stores.record_something()
+
+    with pytest.raises(StoresDiffer, match="up to entry 7 of epoch 3"):
+        open_namespace(stores.store, stores.wire, stores.keys)
+
+    assert stores.held_by_redis() is None
+
+
+def test_a_redis_of_another_pair_is_refused(stores: Pair) -> None:
+    stores.store.pair("par_known", 1)
+    stores.wire.call(open_gate(stores.keys, epoch=1, pairing="par_other"))
+
+    with pytest.raises(StoresDiffer, match="belongs to another Redis"):
+        open_namespace(stores.store, stores.wire, stores.keys)
+
+
+@pytest.mark.parametrize(("redis_epoch", "record_epoch"), [(1, 2), (2, 1)])
+def test_another_epoch_on_either_side_is_refused(stores: Pair, redis_epoch: int, record_epoch: int) -> None:
+    stores.store.pair("par_known", record_epoch)
+    stores.wire.call(open_gate(stores.keys, epoch=redis_epoch, pairing="par_known"))
+
+    with pytest.raises(StoresDiffer, match="epoch"):
+        open_namespace(stores.store, stores.wire, stores.keys)
+
+
+def test_coordinators_that_start_at_once_agree_on_one_pairing_id(pair: Environment) -> None:
+    pairs = [Pair(pair) for _ in range(4)]
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            opened = list(pool.map(lambda one: open_namespace(one.store, one.wire, one.keys), pairs))
+    finally:
+        for one in pairs:
+            one.close()
+
+    assert len({one.pairing for one in opened}) == 1
+    assert [one.is_new for one in opened].count(True) == 1
