@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from tests.cli.conftest import Program
+from tests.cli.conftest import Broker, Program
 from tqctl import cli
 from tqctl.__main__ import EXIT_CODES
 from tqctl.flags import Flags
@@ -246,6 +246,16 @@ def test_light_commands_load_nothing_heavy(program: Program, words: list[str]) -
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, env=_env())
     assert done.stderr.splitlines()[-1] == "loaded: "
+
+
+def test_a_submit_that_succeeds_loads_nothing_heavy(program: Program, broker: Broker) -> None:
+    code = (
+        "import sys; from tqctl.__main__ import main; code = main(sys.argv[1:]); "
+        f"sys.stderr.write('loaded: ' + ','.join(sorted(set({HEAVY!r}) & set(sys.modules))) + '\\n'); sys.exit(code)"
+    )
+    words = ["submit", "echo", "-p", "message=x", "-q"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, env=_env())
+    assert (done.returncode, done.stderr) == (0, "loaded: \n")
 
 
 def test_version_does_not_even_load_typer(program: Program) -> None:
