@@ -9,8 +9,8 @@ _tqctl_node() {
       arg="" ;;
     "up")
       subs=""
-      opts="--allow-shell --no-allow-shell --app --busy-bytes --busy-rows --color --concurrency --context -c --database-url --dead-letter-retention --detach --drain --fields --grace --help --home --lease --log-format --log-level --log-limit --max-memory --max-tasks --namespace --no-input --output -o --payload-limit --processes --queues --quiet -q --redis-url --result-limit --stop-bytes --stop-rows --task-retention --verbose -v --workers --yes -y"
-      takes=" --app --busy-bytes --busy-rows --color --concurrency --context -c --database-url --dead-letter-retention --drain --fields --grace --home --lease --log-format --log-level --log-limit --max-memory --max-tasks --namespace --output -o --payload-limit --processes --queues --redis-url --result-limit --stop-bytes --stop-rows --task-retention --workers "
+      opts="--allow-shell --no-allow-shell --app --color --concurrency --context -c --detach --drain --fields --grace --help --lease --no-input --output -o --processes --queues --quiet -q --verbose -v --workers --yes -y"
+      takes=" --app --color --concurrency --context -c --drain --fields --grace --lease --output -o --processes --queues --workers "
       arg="" ;;
     "down")
       subs=""
@@ -144,8 +144,8 @@ _tqctl_node() {
       arg="" ;;
     "worker start")
       subs=""
-      opts="--allow-shell --no-allow-shell --app --busy-bytes --busy-rows --color --concurrency --context -c --database-url --dead-letter-retention --drain --fields --grace --help --home --lease --log-format --log-level --log-limit --max-memory --max-tasks --name --namespace --no-input --output -o --payload-limit --processes --queues --quiet -q --redis-url --result-limit --stop-bytes --stop-rows --task-retention --verbose -v --workers --yes -y"
-      takes=" --app --busy-bytes --busy-rows --color --concurrency --context -c --database-url --dead-letter-retention --drain --fields --grace --home --lease --log-format --log-level --log-limit --max-memory --max-tasks --name --namespace --output -o --payload-limit --processes --queues --redis-url --result-limit --stop-bytes --stop-rows --task-retention --workers "
+      opts="--allow-shell --no-allow-shell --app --color --concurrency --context -c --drain --fields --grace --help --lease --name --no-input --output -o --processes --queues --quiet -q --verbose -v --yes -y"
+      takes=" --app --color --concurrency --context -c --drain --fields --grace --lease --name --output -o --processes --queues "
       arg="" ;;
     "worker list")
       subs=""
@@ -164,8 +164,8 @@ _tqctl_node() {
       arg="" ;;
     "coordinator start")
       subs=""
-      opts="--allow-shell --no-allow-shell --app --busy-bytes --busy-rows --color --concurrency --context -c --database-url --dead-letter-retention --drain --fields --grace --help --home --lease --log-format --log-level --log-limit --max-memory --max-tasks --name --namespace --no-input --output -o --payload-limit --processes --queues --quiet -q --redis-url --result-limit --stop-bytes --stop-rows --task-retention --verbose -v --workers --yes -y"
-      takes=" --app --busy-bytes --busy-rows --color --concurrency --context -c --database-url --dead-letter-retention --drain --fields --grace --home --lease --log-format --log-level --log-limit --max-memory --max-tasks --name --namespace --output -o --payload-limit --processes --queues --redis-url --result-limit --stop-bytes --stop-rows --task-retention --workers "
+      opts="--color --context -c --fields --help --name --no-input --output -o --quiet -q --verbose -v --yes -y"
+      takes=" --color --context -c --fields --name --output -o "
       arg="" ;;
     "coordinator status")
       subs=""

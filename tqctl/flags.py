@@ -97,7 +97,7 @@ def global_options() -> list[TyperOption]:
         _option("--fields", metavar="A,B.C", help="show only these fields", store=_store("fields", _parse_fields)),
         _option("-c", "--context", metavar="NAME", help="named settings", store=_store_setting("context")),
         _option("-q", "--quiet", is_flag=True, help="no summary lines", store=_store("quiet", same)),
-        _option("-v", "--verbose", count=True, help="say more (counts)", store=_store("verbose", same)),
+        _option("-v", "--verbose", count=True, type=int, help="say more (counts)", store=_store("verbose", same)),
         _option("-y", "--yes", is_flag=True, help="answer yes to questions", store=_store("yes", same)),
         _option("--no-input", is_flag=True, help="never ask", store=_store("no_input", same)),
         _option("--color", metavar="WHEN", help="/".join(COLORS), store=_store("color", _parse_color)),
@@ -142,13 +142,11 @@ def write_examples(text: str | None, formatter: Any) -> None:
 class Command(TyperCommand):
     """A verb with the global flags."""
 
-    settings: tuple[str, ...] = CONNECTION_SETTINGS
-    hides_settings = True
     takes_tail = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        options = setting_options(self.settings, _spellings(self.params), hidden=self.hides_settings)
+        options = setting_options(CONNECTION_SETTINGS, _spellings(self.params), hidden=True)
         self.params = [*self.params, *options, *global_options()]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -170,20 +168,32 @@ class TailCommand(Command):
     takes_tail = True
 
 
-def _all_settings() -> tuple[str, ...]:
-    from tqctl_runtime.core.settings import SETTING_FIELDS
-
-    return tuple(name for name in SETTING_FIELDS if name != "context")
-
-
 class StartCommand(Command):
-    """A verb that starts processes: it takes every setting as a flag."""
+    """A verb that starts processes: it takes every setting as a flag and shows those of :attr:`shown` in its help."""
 
-    hides_settings = False
+    shown: tuple[str, ...] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.settings = _all_settings()
+        from tqctl_runtime.core.settings import SETTING_FIELDS
+
+        kwargs["epilog"] = f"Every setting is a flag too: tqctl config show\n\n{kwargs.get('epilog') or ''}".rstrip()
         super().__init__(*args, **kwargs)
+        taken = _spellings(self.params)
+        others = tuple(name for name in SETTING_FIELDS if name not in {"context", *self.shown})
+        shown = setting_options(self.shown, taken, hidden=False)
+        self.params = [*shown, *self.params, *setting_options(others, taken, hidden=True)]
+
+
+class WorkerCommand(StartCommand):
+    """Starts a worker."""
+
+    shown = ("app", "queues", "concurrency", "processes", "allow_shell", "lease", "grace", "drain")
+
+
+class UpCommand(StartCommand):
+    """Starts everything."""
+
+    shown = ("app", "workers", *WorkerCommand.shown[1:])
 
 
 class Group(TyperGroup):

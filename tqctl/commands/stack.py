@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tqctl.arguments import Interval, Watch, ago, parse_interval
-from tqctl.flags import StartCommand, single, verb
+from tqctl.flags import UpCommand, single, verb
 from tqctl.output import Column, View
 from tqctl.session import Session, open_session
 from tqctl.text import plural
@@ -37,7 +37,7 @@ up_app, down_app, status_app = single(), single(), single()
 @verb(
     up_app,
     "up",
-    cls=StartCommand,
+    cls=UpCommand,
     examples="  tqctl up --detach\n  tqctl up --app tasks.py --workers 2 --concurrency 10",
 )
 def up(

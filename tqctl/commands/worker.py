@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tqctl.arguments import Names, ago
-from tqctl.flags import StartCommand, noun, verb
+from tqctl.flags import WorkerCommand, noun, verb
 from tqctl.output import Column, View
 from tqctl.session import open_session
 
@@ -40,7 +40,7 @@ app = noun(
 @verb(
     app,
     "start",
-    cls=StartCommand,
+    cls=WorkerCommand,
     examples="  tqctl worker start --app tasks.py\n  tqctl worker start --queues images,default --processes 4",
 )
 def start(
