@@ -1,0 +1,248 @@
+"""Coordinators as processes and their roles as threads: handing over, draining, going on after errors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.environment import Environment
+from tests.support.servers import RedisServer
+from tests.support.wait import wait_until
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.calls import Overview, overview, submit, watermark
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.leader_calls import COORDINATOR, elect, open_gate, server_info
+from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.coordinator.leader import Leader
+from tqctl_runtime.coordinator.pressure import Pressure, is_memory_short
+from tqctl_runtime.coordinator.promoter import Promoter
+from tqctl_runtime.coordinator.reaper import INTERVAL, Reaper
+from tqctl_runtime.coordinator.roles import Role, RoleSpec, Tools
+from tqctl_runtime.coordinator.runner import RoleRunner
+from tqctl_runtime.core.errors import Busy, ConfigError, LeaseLost, RecordUnavailable
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.record import open_store
+
+
+def look(environment: Environment) -> Overview:
+    with Wire(BrokerAddress.of(environment.settings())) as wire:
+        return wire.call(overview(Keys(environment.namespace)))
+
+
+def leader_pid(environment: Environment) -> int:
+    seen = look(environment)
+    leader = seen.leaders.get(COORDINATOR)
+    if leader is None or leader.until <= seen.now:
+        return 0
+    return int(seen.coordinators.get(leader.holder, {}).get("pid", 0))
+
+
+@pytest.mark.slow  # a follower looks at the lease every five seconds
+def test_another_coordinator_takes_over_when_the_leader_is_stopped(pair: Environment) -> None:
+    first = pair.start("coordinator", "start")
+    wait_until(lambda: leader_pid(pair) == first.pid, "the first leads", ignore=(Exception,))
+    second = pair.start("coordinator", "start")
+    wait_until(lambda: len(look(pair).coordinators) == 2, "both are seen")
+    term = look(pair).leaders[COORDINATOR].term
+
+    first.send_signal(signal.SIGTERM)
+
+    assert first.wait(timeout=30) == 0
+    wait_until(lambda: leader_pid(pair) == second.pid, "the second leads")
+    assert look(pair).leaders[COORDINATOR].term > term
+    assert len(look(pair).coordinators) == 1
+
+
+def test_a_coordinator_records_the_whole_journal_before_it_stops(pair: Environment) -> None:
+    process = pair.start("coordinator", "start")
+    wait_until(lambda: leader_pid(pair) == process.pid, "it leads", ignore=(Exception,))
+    keys = Keys(pair.namespace)
+    with Wire(BrokerAddress.of(pair.settings())) as wire:
+        tasks = [build_submission("echo", {"message": number}) for number in range(500)]
+        last = wire.call(submit(keys, tasks)).position
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+
+        assert wire.call(watermark(keys)).covers(last)
+    with open_store(pair.settings(), read_only=True) as store:
+        assert store.database.rows("SELECT count(*) FROM tasks") == [(500,)]
+
+
+def test_a_coordinator_refuses_an_empty_redis_beside_a_record_with_tasks(pair: Environment) -> None:
+    with open_store(pair.settings()) as store:
+        store.pair("par_of_a_lost_redis", 2)
+        store.database.execute("UPDATE checkpoint SET sequence = 7, rows = 9")
+
+    ended = pair.run("coordinator", "start")
+
+    assert ended.returncode == 78
+    assert "up to entry 7 of epoch 2" in ended.stderr
+
+
+class Ground:
+    """One leader's term in a namespace of its own, and roles under it."""
+
+    def __init__(self, url: str, namespace: str, sqlite_url: str) -> None:
+        self.settings = Settings(redis_url=url, database_url=sqlite_url, namespace=namespace, lease=3_000)
+        self.keys = Keys(namespace)
+        self.address = BrokerAddress.of(self.settings)
+        self.wire = Wire(self.address)
+        self.wire.call(open_gate(self.keys, epoch=1, pairing="par_test"))
+
+    def tools(self, term: int = 1) -> Tools:
+        self.elect(term)
+        return Tools(self.settings, self.keys, self.wire, open_store(self.settings), term)
+
+    def elect(self, term: int) -> None:
+        self.wire.call(elect(self.keys, role=COORDINATOR, holder=f"holder-{term}", term=term, lease_ms=10**12))
+
+    def resign(self, term: int) -> None:
+        self.wire.call(elect(self.keys, role=COORDINATOR, holder=f"holder-{term}", term=term, lease_ms=0))
+
+
+@pytest.fixture
+def ground(broker_address_url: str, namespace: str, sqlite_url: str) -> Any:
+    made = Ground(broker_address_url, namespace, sqlite_url)
+    yield made
+    made.wire.close()
+
+
+@pytest.mark.parametrize("role", [Promoter, Reaper, Pressure])
+def test_a_role_of_an_earlier_term_writes_nothing(ground: Ground, role: Callable[[Tools], Role]) -> None:
+    stale = role(ground.tools(1))
+    stale.run_once()
+    ground.resign(1)
+    ground.elect(2)
+
+    with pytest.raises(LeaseLost):
+        stale.run_once()
+
+
+def test_the_promoter_moves_what_is_due_and_nothing_else(ground: Ground) -> None:
+    now = 1_900_000_000_000
+    soon, later = build_submission("echo", {}, delay_ms=1_000), build_submission("echo", {}, delay_ms=5_000)
+    ground.wire.call(submit(ground.keys, [soon, later], now=now))
+    promoter = Promoter(ground.tools())
+
+    assert [promoter.run_once(now + 999), promoter.run_once(now + 1_000), promoter.run_once(now + 1_000)] == [0, 1, 0]
+    assert ground.wire.call(overview(ground.keys)).queues[0].head == soon.id
+
+
+def test_after_a_gap_the_reaper_waits_for_one_lease(ground: Ground) -> None:
+    now, interval = 1_900_000_000_000, int(INTERVAL * 1000)
+    reaper = Reaper(ground.tools())
+    reaper.run_once(now)
+    ground.wire.command("ZADD", ground.keys.build("leases"), now + interval, "wrk_gone")
+
+    after_gap = now + 4 * interval
+    ticks = [after_gap + step * interval for step in range(4)]
+
+    assert [reaper.run_once(tick) for tick in ticks] == [0, 0, 0, 1]
+
+
+def test_submits_answer_busy_while_memory_is_short(own_redis: RedisServer, namespace: str, sqlite_url: str) -> None:
+    ground = Ground(own_redis.url, namespace, sqlite_url)
+    pressure = Pressure(ground.tools())
+    ground.wire.command("SET", "filler", "x" * 20_000_000)
+    used = int(ground.wire.call(server_info("memory"))["used_memory"])
+    ground.wire.command("CONFIG", "SET", "maxmemory", int(used * 1.1))
+    assert is_memory_short(ground.wire.call(server_info("memory")))
+
+    pressure.run_once()
+    with pytest.raises(Busy, match="memory"):
+        ground.wire.call(submit(ground.keys, [build_submission("echo", {})]))
+
+    ground.wire.command("CONFIG", "SET", "maxmemory", 0)
+    pressure.run_once()
+    assert ground.wire.call(submit(ground.keys, [build_submission("echo", {})])).accepted[0].state is not None
+    ground.wire.close()
+
+
+class Script(Role):
+    """A role whose steps are scripted: numbers are done, exceptions raised; then it stops the runner."""
+
+    def __init__(self, steps: list[int | Exception], at_end: Callable[[], object]) -> None:
+        self.steps = steps
+        self.at_end = at_end
+        self.built = 0
+
+    def build(self, _: Tools) -> Role:
+        self.built += 1
+        return self
+
+    def run_once(self) -> int:
+        step = self.steps.pop(0)
+        if not self.steps:
+            self.at_end()
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+class Lead(Leader):
+    """A leader for as long as nobody doubts it."""
+
+    def __init__(self) -> None:
+        self.doubts: list[str] = []
+
+    @property
+    def term(self) -> int | None:
+        return None if self.doubts else 1
+
+    def doubt(self, why: str) -> None:
+        self.doubts.append(why)
+
+
+def run_role(sqlite_url: str, steps: list[int | Exception], *, drains: bool = False) -> tuple[RoleRunner, Script, Lead]:
+    async def scenario() -> tuple[RoleRunner, Script, Lead]:
+        loop = asyncio.get_running_loop()
+        halt, lead = asyncio.Event(), Lead()
+        script = Script(steps, lambda: loop.call_soon_threadsafe(halt.set))
+        if drains:
+            halt.set()
+        runner = RoleRunner(
+            RoleSpec("scripted", 0.0, script.build, drains=drains),
+            Settings(database_url=sqlite_url),
+            Keys("unused"),
+            BrokerAddress(path="/nowhere"),
+            lead,
+            term=1,
+            halt=halt,
+            hurry=asyncio.Event(),
+        )
+        await runner.run()
+        return runner, script, lead
+
+    return asyncio.run(scenario())
+
+
+def test_a_role_goes_on_after_a_store_was_away(sqlite_url: str) -> None:
+    runner, script, lead = run_role(sqlite_url, [1, RecordUnavailable("away"), 1, 0])
+
+    assert (script.steps, script.built, lead.doubts, runner.problem) == ([], 1, [], None)
+
+
+def test_a_role_with_a_bug_is_built_anew_and_its_trouble_is_told(sqlite_url: str) -> None:
+    runner, script, lead = run_role(sqlite_url, [1, ValueError("odd"), 1, ConfigError("broken")])
+
+    assert (script.steps, script.built, lead.doubts) == ([], 2, [])
+    assert runner.problem == "broken"
+
+
+def test_a_refused_write_ends_the_leadership_and_the_role(sqlite_url: str) -> None:
+    _, script, lead = run_role(sqlite_url, [1, LeaseLost("term 1 is over"), 99])
+
+    assert script.steps == [99]
+    assert lead.doubts == ["scripted: term 1 is over"]
+
+
+def test_a_draining_role_works_until_nothing_is_left(sqlite_url: str) -> None:
+    _, script, _ = run_role(sqlite_url, [500, 20, 0, 99], drains=True)
+
+    assert script.steps == [99]

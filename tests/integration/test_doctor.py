@@ -1,0 +1,144 @@
+"""The doctor names what is wrong and what mends it, and nothing where all is well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.environment import Environment
+from tests.support.servers import RedisServer
+from tqctl_runtime import doctor, stack
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.calls import submit
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.leader_calls import coordinator_beat, open_gate
+from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.core.clock import now_ms
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.doctor import Finding
+from tqctl_runtime.doctor.scene import Scene
+from tqctl_runtime.record import open_store
+from tqctl_runtime.record.migrate import VERSION_TABLE
+
+
+def problems(settings: Settings) -> dict[str, Finding]:
+    return {finding.check: finding for finding in doctor.run_checks(settings) if finding.is_problem}
+
+
+def test_a_healthy_stack_has_no_finding(embedded: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQCTL_HOME", str(embedded.home / "tqctl"))
+    settings = embedded.settings()
+    stack.up_detached(settings)
+
+    found = doctor.run_checks(settings)
+
+    assert [finding for finding in found if finding.level != "ok"] == []
+    assert [finding.check for finding in found] == list(doctor.CHECKS)
+    stack.down(settings)
+
+
+def test_without_anything_every_check_says_why_it_cannot_look(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+
+    found = doctor.run_checks(settings)
+
+    assert {finding.check for finding in found} == set(doctor.CHECKS)
+    assert problems(settings)["broker"].hint == "tqctl up --detach"
+    assert not settings.home.exists()
+
+
+@pytest.fixture
+def settings(own_redis: RedisServer, sqlite_url: str, namespace: str, tmp_path: Path) -> Settings:
+    """An open namespace on a server of our own, with a record and nothing that runs."""
+    made = Settings(home=tmp_path / "home", redis_url=own_redis.url, database_url=sqlite_url, namespace=namespace)
+    with Wire(BrokerAddress.of(made)) as wire, open_store(made) as store:
+        wire.call(open_gate(Keys(namespace), epoch=1, pairing="par_test"))
+        store.pair("par_test", 1)
+    return made
+
+
+def test_every_finding_of_a_neglected_server_has_a_step_that_mends_it(
+    settings: Settings, own_redis: RedisServer
+) -> None:
+    with own_redis.client() as control:
+        control.config_set("maxmemory-policy", "allkeys-lru")
+
+    found = problems(settings)
+
+    assert set(found) == {"persistence", "eviction policy", "coordinator", "recorder lag", "workers"}
+    assert all(finding.hint for finding in found.values())
+    assert "appendonly yes" in found["persistence"].hint
+    assert "noeviction" in found["eviction policy"].hint
+    assert "coordinator start" in found["coordinator"].hint
+
+
+def test_stores_of_different_pairs_are_told(settings: Settings) -> None:
+    with open_store(settings) as store:
+        store.database.execute("UPDATE checkpoint SET pairing = 'par_other'")
+
+    assert "par_other" in problems(settings)["pairing"].message
+
+
+def test_pending_migrations_are_told(settings: Settings) -> None:
+    with open_store(settings) as store:
+        store.database.execute(f"DELETE FROM {VERSION_TABLE}")
+
+    found = problems(settings)
+
+    assert "migrations" in found
+    assert found["migrations"].hint
+
+
+def test_an_unreachable_database_is_told_and_the_rest_is_still_looked_at(settings: Settings) -> None:
+    away = Settings(
+        home=settings.home,
+        redis_url=settings.redis_url,
+        namespace=settings.namespace,
+        database_url="postgresql://nobody:s3cr3t@127.0.0.1:1/none",
+    )
+
+    found = problems(away)
+
+    assert {"migrations", "coordinator"} <= set(found)
+    assert "s3cr3t" not in str(found)
+
+
+def test_processes_of_another_version_are_told(settings: Settings) -> None:
+    info = {"name": "old one", "host": "h", "version": "0.0.1", "at": now_ms(), "roles": {}}
+    with Wire(BrokerAddress.of(settings)) as wire:
+        wire.call(coordinator_beat(Keys(settings.namespace), "coo_old", info))
+
+    assert "old one of version 0.0.1" in problems(settings)["versions"].message
+
+
+def test_memory_near_its_limit_is_told(settings: Settings, own_redis: RedisServer) -> None:
+    with own_redis.client() as control:
+        used = int(str(control.info("memory")["used_memory"]))
+        control.config_set("maxmemory", used)
+
+    assert "busy" in problems(settings)["memory"].message
+
+
+def test_clocks_that_differ_are_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scene(settings) as scene:
+        assert scene.clock_difference_ms is not None
+        assert abs(scene.clock_difference_ms) < 60_000
+    monkeypatch.setattr(Scene, "clock_difference_ms", -3_600_000)
+
+    assert "1h behind" in problems(settings)["clock"].message
+
+
+def test_a_folder_that_others_may_enter_is_told(settings: Settings) -> None:
+    settings.context_home.mkdir(parents=True)
+    settings.context_home.chmod(0o755)
+
+    assert problems(settings)["files"].hint == f"chmod 700 {settings.context_home}"
+
+
+def test_tasks_in_a_queue_that_nobody_serves_are_only_told_beside_live_workers(settings: Settings) -> None:
+    with Wire(BrokerAddress.of(settings)) as wire:
+        wire.call(submit(Keys(settings.namespace), [build_submission("echo", {}, queue="lonely")]))
+
+    assert problems(settings)["workers"].message == "no worker"
