@@ -426,6 +426,18 @@ def test_a_wait_outlives_a_lost_connection(
         assert waiting.result(30) == 1
 
 
+def test_without_a_broker_a_wait_is_answered_by_the_record(
+    side: Side, client: Face, make_face: Callable[[Settings], Face]
+) -> None:
+    ended, open_ = client.do("submit_many", [("compute", {})] * 2)
+    side.work(result=b"1")
+    side.record()
+    alone = make_face(replace(side.settings, redis_url="redis://127.0.0.1:1/0"))
+    assert alone.do("wait", ended, 30) == 1
+    with pytest.raises(BrokerUnavailable):
+        alone.do("wait", open_, 30)
+
+
 def test_threads_may_share_a_client(side: Side) -> None:
     with Client(side.settings) as client, ThreadPoolExecutor(8) as pool:
         gate = threading.Barrier(8)

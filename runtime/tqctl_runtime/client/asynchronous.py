@@ -133,17 +133,20 @@ class AsyncClient:
         ready = asyncio.Event()
         hearing = asyncio.create_task(self._hear(list(pending.ids), news, ready))
         try:
+            await self._ask(SERVER_TIME)  # a subscription would wait for a broker that was never there
             await _first_of(ready, _SUBSCRIBE_TIMEOUT)
             asked = pending.due()
             while pending.ids:
                 for start in range(0, len(asked), calls.CHUNK):
-                    part = asked[start : start + calls.CHUNK]
-                    for seen in await self._ask(calls.watch(self.keys, part)):
-                        end = await self._settle(pending, seen)
-                        if end is not None:
-                            yield end
+                    for end in await self._ends_of(pending, asked[start : start + calls.CHUNK]):
+                        yield end
                 if pending.ids:
                     asked = await _next_news(news, pending)
+        except BrokerUnavailable:
+            for end in await asyncio.to_thread(list, pending.recorded_ends(self._ends.read)):
+                yield end
+            if pending.ids:
+                raise
         finally:
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
@@ -264,6 +267,10 @@ class AsyncClient:
         async with aclosing(heard):
             async for channel, _ in heard:
                 news.put_nowait(task_of(channel))
+
+    async def _ends_of(self, pending: Pending, ids: Sequence[str]) -> list[Ended]:
+        seen = await self._ask(calls.watch(self.keys, ids))
+        return [end for item in seen if (end := await self._settle(pending, item)) is not None]
 
     async def _settle(self, pending: Pending, seen: calls.Watched) -> Ended | None:
         if pending.asks_record(seen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ class EndReader:
         self._settings = settings
         self._store: Store | None = None
         self._turn = threading.Lock()
+        self._pid = os.getpid()
 
     def read(self, task_id: str) -> Ended | None:
         """How *task_id* ended; None where the record does not know it, or not its end.
@@ -28,6 +30,7 @@ class EndReader:
         Raises:
             RecordUnavailable: the record cannot be reached from here.
         """
+        self._after_fork()
         with self._turn:
             try:
                 task = self._open().lookup.task(task_id)
@@ -40,10 +43,18 @@ class EndReader:
 
     def close(self) -> None:
         """Close the record."""
+        self._after_fork()
         with self._turn:
             store, self._store = self._store, None
             if store is not None:
                 store.close()
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            # The parent still uses the connection, and its lock may be held by a thread that is not here.
+            self._pid = os.getpid()
+            self._turn = threading.Lock()
+            self._store = None
 
     def _open(self) -> Store:
         if self._store is None:

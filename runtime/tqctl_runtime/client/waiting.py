@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tqctl_runtime.broker import calls
 from tqctl_runtime.client.outcomes import Ended, no_such_task
 from tqctl_runtime.client.receipts import PATIENCE
-from tqctl_runtime.core.errors import BrokerUnavailable, WaitTimeout
+from tqctl_runtime.core.errors import BrokerUnavailable, RecordUnavailable, WaitTimeout
 from tqctl_runtime.core.states import FINAL, State
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 POLL, RECORD_POLL = 1.0, 0.05
 #: How long the record may take to tell why a task died; the end itself is known by then.
 _REASON_PATIENCE = 1.0
+#: How long a wait goes on for a result that only the record will have, in seconds: longer, nobody records.
+_RESULT_PATIENCE = 60.0
 _BURST = 500
 
 #: Reads the end of a task from the record; None where the record does not know it, or not its end.
@@ -82,6 +84,17 @@ class Pending:
             del self.ids[seen.id]
         return end
 
+    def recorded_ends(self, read_end: ReadEnd) -> Iterator[Ended]:
+        """The ends that the record knows, for when there is no broker to ask."""
+        for task_id in self.due():
+            try:
+                end = read_end(task_id)
+            except RecordUnavailable:
+                return
+            if end is not None:
+                del self.ids[task_id]
+                yield end
+
     def _end(self, seen: calls.Watched, read_end: ReadEnd) -> Ended | None:
         if seen.state is None:
             return self._recorded(seen, read_end)
@@ -91,8 +104,13 @@ class Pending:
         found = read_end(seen.id)
         if found is not None:
             return found
-        if seen.state == State.DEAD and time.monotonic() - since > _REASON_PATIENCE:
+        waited = time.monotonic() - since
+        if seen.state == State.DEAD and waited > _REASON_PATIENCE:
             return Ended(seen.id, seen.state)
+        if waited > _RESULT_PATIENCE:
+            raise RecordUnavailable(
+                f"task {seen.id} has {seen.state}, but its result has not come to the record", hint="tqctl status"
+            )
         return None
 
     def _recorded(self, seen: calls.Watched, read_end: ReadEnd) -> Ended:
@@ -110,7 +128,7 @@ def wait_for_ends(
     Raises:
         WaitTimeout: *timeout* seconds passed before all had ended.
         NotFound: neither store knows a task.
-        BrokerUnavailable: there was no broker at the start, or none for a while.
+        BrokerUnavailable: there was no broker at the start, or none for a while, and the record knows no end.
         RecordUnavailable: only the record could tell, and it cannot be reached.
     """
     pending = Pending(ids, timeout)
@@ -125,9 +143,12 @@ def wait_for_ends(
                     yield end
         except BrokerUnavailable:
             lost_at = lost_at or time.monotonic()
-            if is_first or time.monotonic() - lost_at > PATIENCE:
+            if is_first:
+                yield from pending.recorded_ends(read_end)
+            if pending.ids and (is_first or time.monotonic() - lost_at > PATIENCE):
                 raise
-            time.sleep(min(RECORD_POLL, pending.pause()))
+            if pending.ids:
+                time.sleep(min(RECORD_POLL, pending.pause()))
 
 
 def _listen(wire: Wire, keys: Keys, heard: Subscription, pending: Pending, read_end: ReadEnd) -> Iterator[Ended]:
