@@ -46,9 +46,12 @@ lint: setup
 	$(call timed,mypy,$(BIN)/mypy)
 	$(call timed,import-linter,$(BIN)/lint-imports --no-logo)
 
-# Random seeds, printed; variants that need root say so when they cannot run.
+# Random seeds, printed; SEED=N repeats a run. Variants that need root say so when they cannot run.
+SEED ?= $(shell echo $$RANDOM)
 chaos: setup
-	TQCTL_TEST_CHAOS=1 $(BIN)/python -m pytest tests/chaos tests/property --hypothesis-profile=chaos --timeout=600 $(ARGS)
+	@echo "== chaos with seed $(SEED)"
+	$(BIN)/python -m pytest tests/chaos tests/property --hypothesis-profile=chaos --hypothesis-seed=$(SEED) \
+		-p randomly --randomly-seed=$(SEED) --timeout=900 $(ARGS)
 
 bench: setup
 	$(BIN)/python -m tests.bench $(ARGS)

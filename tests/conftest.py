@@ -36,7 +36,9 @@ _SLOW_SERVERS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 hypothesis_settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=100, suppress_health_check=_SLOW_SERVERS, print_blob=True
 )
-hypothesis_settings.register_profile("chaos", deadline=None, max_examples=1000, suppress_health_check=_SLOW_SERVERS)
+hypothesis_settings.register_profile(
+    "chaos", deadline=None, max_examples=1000, suppress_health_check=_SLOW_SERVERS, print_blob=True
+)
 hypothesis_settings.load_profile("ci")
 
 

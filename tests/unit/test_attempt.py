@@ -43,7 +43,7 @@ def test_cleaned_text_can_be_kept_by_every_store(text: str) -> None:
     assert cleaned.encode().decode() == cleaned
 
 
-@given(st.text(max_size=300), st.integers(20, 100))
+@given(st.text(max_size=120), st.integers(20, 60))
 def test_cut_text_keeps_head_and_tail_within_the_limit(text: str, limit: int) -> None:
     cut = clean_text(text, limit)
     whole = clean_text(text)
