@@ -51,9 +51,7 @@ def test_tasks_that_had_not_started_run_elsewhere_uncounted(tmp_path: Path) -> N
     assert {ended.outcome for ended in ends[1:]} == {Outcome.SUCCEEDED}
 
 
-def test_several_started_tasks_of_a_dead_executor_are_under_suspicion_and_not_charged(
-    rig: Rig, tmp_path: Path
-) -> None:
+def test_several_started_tasks_of_a_dead_executor_are_under_suspicion_and_not_charged(rig: Rig, tmp_path: Path) -> None:
     when = tmp_path / "when"
     guilty = rig.add("async_leave", {"when": str(when)})
     others = [

@@ -255,9 +255,7 @@ def test_tasks_behind_one_that_takes_long_are_taken_back_and_run_elsewhere(rig: 
     assert len(rig.ended) == 52
 
 
-def test_apps_are_files_or_modules_beside_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_apps_are_files_or_modules_beside_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "helper.py").write_text("VALUE = 7\n")
     (tmp_path / "mine.py").write_text(
         "from tqctl import handler\nimport helper\n@handler\ndef seven():\n    return helper.VALUE\n"
@@ -290,8 +288,9 @@ def test_an_app_that_cannot_be_imported_shows_the_users_traceback(tmp_path: Path
 def test_an_app_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"), Rig(tmp_path, apps=[str(tmp_path / "none.py")]):
         pass
-    with pytest.raises(ConfigError, match="ModuleNotFoundError: No module named 'nosuch'"), Rig(
-        tmp_path, apps=["nosuch"]
+    with (
+        pytest.raises(ConfigError, match="ModuleNotFoundError: No module named 'nosuch'"),
+        Rig(tmp_path, apps=["nosuch"]),
     ):
         pass
 

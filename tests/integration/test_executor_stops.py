@@ -13,7 +13,7 @@ from tests.integration.worker_rig import Rig, is_alive
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.states import Outcome
 from tqctl_runtime.worker import frames
-from tqctl_runtime.worker.pool import HANDED_BACK, LOST
+from tqctl_runtime.worker.ends import HANDED_BACK, LOST
 
 SYNC = ["spin", "backtrack", "stubborn", "long_c_call"]
 ASYNC = ["async_spin", "async_swallow", "async_sleep", "async_thread_of_own"]
@@ -98,9 +98,7 @@ def test_clean_up_code_runs_before_the_end(rig: Rig, tmp_path: Path) -> None:
 
 
 def test_a_cancel_before_the_start_releases_the_task(rig: Rig, tmp_path: Path) -> None:
-    busy = [
-        rig.add("hold", {"started": str(tmp_path / f"s{n}"), "until": str(tmp_path / "until")}) for n in range(4)
-    ]
+    busy = [rig.add("hold", {"started": str(tmp_path / f"s{n}"), "until": str(tmp_path / "until")}) for n in range(4)]
     rig.until(lambda: all(held.started_at for held in busy), "all places taken")
     waiting = rig.add("noop")
     rig.doom(waiting, frames.CANCELLED)

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, cut off: what was running runs again, nothing is doubled, nobody is blamed wrongly."""
+"""Workers that are killed, stopped, cut off: what ran runs again, nothing is doubled, nobody is blamed wrongly."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def stopped(server: RedisServer) -> Iterator[None]:
         server.process.send_signal(signal.SIGCONT)
 
 
-def hold(world: World, tmp_path: Path, **options: object) -> str:
+def hold(world: World, tmp_path: Path) -> str:
     payload = {"started": str(tmp_path / "started"), "until": str(tmp_path / "until")}
-    return world.submit("hold", payload, **options)[0]
+    return world.submit("hold", payload)[0]
 
 
 def test_a_killed_workers_task_runs_again_elsewhere_and_its_death_counts(world: World, tmp_path: Path) -> None:

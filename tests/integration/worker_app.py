@@ -83,7 +83,7 @@ def stubborn() -> None:
         try:
             while True:
                 time.sleep(60)
-        except BaseException:  # noqa: BLE001, S112  that is the point
+        except BaseException:  # noqa: BLE001  that is the point
             continue
 
 
@@ -304,4 +304,4 @@ def forked_return() -> str:
 def close_streams() -> None:
     print("before")
     sys.stdout.close()
-    sys.stderr = None  # type: ignore[assignment]
+    sys.stderr = None

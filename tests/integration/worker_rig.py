@@ -12,9 +12,10 @@ from typing import Any, Self
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.serializer import unpack
 from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.worker.ends import Ended
 from tqctl_runtime.worker.executor_link import Held
 from tqctl_runtime.worker.nursery_link import NurseryConfig, NurseryLink
-from tqctl_runtime.worker.pool import Ended, Limits, Pool
+from tqctl_runtime.worker.pool import Limits, Pool
 from tqctl_runtime.worker.watch import TICK, Watch
 
 APP = str(Path(__file__).with_name("worker_app.py"))
@@ -101,7 +102,7 @@ class Rig:
         """Have *held* stopped."""
         self._soon(lambda: self.pool.doom(held, reason))
 
-    def _soon(self, action: Callable[[], None]) -> None:
+    def _soon(self, action: Callable[[], object]) -> None:
         self._loop.call_soon(action)
 
     def until(self, predicate: Callable[[], Any], description: str, seconds: float = 25.0) -> Any:

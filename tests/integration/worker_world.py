@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -72,7 +72,8 @@ class WorkerProcess:
 
     def wait(self) -> int:
         """Its exit code."""
-        return wait_until(lambda: (self.process.poll() is not None) and [self.process.returncode], "its exit")[0]
+        wait_until(lambda: self.process.poll() is not None, "its exit")
+        return self.process.returncode
 
     def is_running(self) -> bool:
         """Whether it is ready; fails when it ended."""
@@ -158,17 +159,13 @@ class World:
 
     def until_state(self, state: State, *ids: str) -> list[LiveTask]:
         """Lead until all of *ids* are in *state*."""
-        return self.until(
-            lambda: (found := self.look(*ids)) and all(task.state is state for task in found) and found,
-            f"{len(ids)} tasks {state}",
-        )
+        self.until(lambda: all(task.state is state for task in self.look(*ids)), f"{len(ids)} tasks {state}")
+        return self.look(*ids)
 
     def until_final(self, *ids: str) -> list[LiveTask]:
         """Lead until all of *ids* are in a final state."""
-        return self.until(
-            lambda: (found := self.look(*ids)) and all(task.state in FINAL for task in found) and found,
-            f"{len(ids)} final tasks",
-        )
+        self.until(lambda: all(task.state in FINAL for task in self.look(*ids)), f"{len(ids)} final tasks")
+        return self.look(*ids)
 
     def cancel(self, *ids: str) -> None:
         """Ask for *ids* to be cancelled."""
@@ -212,11 +209,8 @@ def parents_of(pid: int) -> int:
 def children_of(pid: int) -> list[int]:
     """The children of process *pid*."""
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                if parents_of(int(entry)) == pid:
-                    found.append(int(entry))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if entry.name.isdigit() and parents_of(int(entry.name)) == pid:
+                found.append(int(entry.name))
     return found

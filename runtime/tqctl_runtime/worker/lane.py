@@ -18,8 +18,8 @@ from tqctl_runtime.core.errors import BrokerUnavailable, TqctlError
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF, Backoff
 from tqctl_runtime.core.states import Outcome
 from tqctl_runtime.worker import frames
+from tqctl_runtime.worker.ends import Ended
 from tqctl_runtime.worker.executor_link import Held
-from tqctl_runtime.worker.pool import Ended
 
 log = logging.getLogger("tqctl.worker")
 

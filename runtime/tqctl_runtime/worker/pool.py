@@ -11,31 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.states import OUTCOMES_BY_CODE, Outcome
-from tqctl_runtime.core.task import ErrorInfo
 from tqctl_runtime.worker import frames
+from tqctl_runtime.worker.ends import HANDED_BACK, LOST, Ended, judge_death, merge_log
 from tqctl_runtime.worker.executor_link import ASYNC, SYNC, ExecutorLink, Held
 from tqctl_runtime.worker.nursery_link import NurseryEvents, NurseryLink
 from tqctl_runtime.worker.pace import FRAME_SECONDS, Pace
-from tqctl_runtime.worker.streams import cut_line
-
-#: ``doom`` of a task whose lease was lost: it is stopped, and nothing is said of it.
-LOST = 3
-#: ``doom`` of a task that is handed back: by a drain that ran out, or because the lease cannot be renewed.
-HANDED_BACK = 4
-
-
-@dataclass(slots=True)
-class Ended:
-    """The end of a held task, for the broker. *retry* is milliseconds or one of ``BY_BACKOFF NEVER``."""
-
-    held: Held
-    outcome: Outcome
-    retry: int = frames.BY_BACKOFF
-    detail: bytes = b""
-    reason: str = ""
-    is_suspect: bool = False
 
 
 class Owner(Protocol):
@@ -266,6 +247,7 @@ class Pool:
         if self._lane is executor:
             self._lane = None
         self._take_back(executor.revoke())
+        self.dispatch()
 
     def hand_back_all(self) -> bool:
         """Kill every executor that runs something; its tasks come back uncounted. True where there was one."""
@@ -306,6 +288,7 @@ class Pool:
         for held in executor.running.values():
             self.pace.stuck(held.handler, self._loop.time() - held.started_at)
         self._take_back(executor.revoke())
+        self.dispatch()
 
     def _take_back(self, tasks: list[Held]) -> None:
         for held in reversed(tasks):
@@ -326,18 +309,10 @@ class Pool:
         if held.doom or held.timeout_s:
             self.timed.discard(held)
         if executor is not None and executor.kept.total:
-            detail = self._with_log(held, executor, detail)
+            detail, rest = merge_log(executor, detail)
+            if rest:
+                self._owner.on_note(held, None, rest)
         self._owner.on_ended(Ended(held, OUTCOMES_BY_CODE[outcome], retry, detail, reason))
-
-    def _with_log(self, held: Held, executor: ExecutorLink, detail: bytes) -> bytes:
-        """*detail* with what was read of the log while the task ran in front of what its executor found at the end."""
-        known = Detail.from_bytes(detail)
-        if known.log:
-            self._owner.on_note(held, None, known.log)
-        executor.kept.feed(known.log.replace(cut_line(known.log_dropped), b"", 1) if known.log_dropped else known.log)
-        executor.kept.total += known.log_dropped
-        log, dropped = executor.kept.take()
-        return Detail(known.result, known.error, log, dropped, known.progress).to_bytes()
 
     def on_read(self, executor: ExecutorLink) -> None:
         """Some messages of *executor* were handled: give it more, or let it go."""
@@ -398,7 +373,7 @@ class Pool:
         started = list(executor.running.values())
         for held in started:
             self.timed.discard(held)
-            self._owner.on_ended(self._after_death(executor, held, code, len(started)))
+            self._owner.on_ended(judge_death(executor, held, code, len(started)))
         shutil.rmtree(executor.folder, ignore_errors=True)
         if self._is_open:
             self.dispatch()
@@ -427,29 +402,6 @@ class Pool:
                 (self.ready_async if executor.kind == ASYNC else self.ready).appendleft(held)
         executor.sent.clear()
 
-    def _after_death(self, executor: ExecutorLink, held: Held, code: int, together: int) -> Ended:
-        """What the death of *executor* means for *held*, which had started in it."""
-        log, dropped = executor.kept.take() if executor.kept.total else (b"", 0)
-        is_guilty = executor.guilty is not None and held.seq in executor.guilty
-        if held.doom == frames.TIME_LIMIT and (is_guilty or together == 1):
-            info = ErrorInfo("TimeLimitReached", "the attempt ran longer than its time limit and had to be killed")
-            detail = Detail(None, info, log, dropped).to_bytes()
-            return Ended(held, Outcome.TIMED_OUT, detail=detail, reason="time limit")
-        if held.doom == frames.CANCELLED and (is_guilty or together == 1):
-            detail = Detail(None, None, log, dropped).to_bytes()
-            return Ended(held, Outcome.CANCELLED, frames.NEVER, detail, "cancelled")
-        if executor.guilty is not None:
-            detail = Detail(None, None, log, dropped).to_bytes()
-            outcome = Outcome.RELEASED if held.doom == HANDED_BACK else Outcome.INTERRUPTED
-            why = "handed back" if held.doom == HANDED_BACK else "its executor was stopped because of another task"
-            return Ended(held, outcome, detail=detail, reason=why)
-        how = describe_exit(code)
-        info = ErrorInfo("ExecutorDied", f"the executor process {how}")
-        detail = Detail(None, info, log, dropped).to_bytes()
-        if together == 1:
-            return Ended(held, Outcome.DIED, detail=detail, reason=how)
-        return Ended(held, Outcome.INTERRUPTED, detail=detail, reason=how, is_suspect=True)
-
     def _on_nursery_lost(self, nursery: NurseryLink) -> None:
         """The nursery ended, and the kernel kills its executors: wait for each, then tell that no task is to blame."""
         if self.nursery is nursery:
@@ -475,13 +427,3 @@ class Pool:
             executor.retire()
             executor.bury()
         self.executors.clear()
-
-
-def describe_exit(code: int) -> str:
-    """How a process ended: ``exited with code 3``, ``was killed by signal 11 (SIGSEGV)``."""
-    if code >= 0:
-        return f"exited with code {code}"
-    try:
-        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"was killed by signal {-code}"

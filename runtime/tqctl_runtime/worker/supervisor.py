@@ -5,31 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
-from tqctl_runtime.broker.worker_calls import Claimed, deregister, register
-from tqctl_runtime.core.clock import boot_seconds, now_ms
-from tqctl_runtime.core.errors import BrokerUnavailable, TqctlError
+from tqctl_runtime.broker.worker_calls import Claimed, deregister
+from tqctl_runtime.core.errors import TqctlError
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF
 from tqctl_runtime.core.serializer import unpack
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import Outcome
-from tqctl_runtime.core.submission import DEFAULT_QUEUE, ENVELOPE_LAYOUT
+from tqctl_runtime.core.submission import ENVELOPE_LAYOUT
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.children import Answer, Children
 from tqctl_runtime.worker.control import install_signals, listen_for_cancels
+from tqctl_runtime.worker.ends import LOST, Ended
 from tqctl_runtime.worker.executor_link import Held
 from tqctl_runtime.worker.heartbeat import Heartbeat
 from tqctl_runtime.worker.lane import TELL_AFTER, Lane, backoff_of_rows
+from tqctl_runtime.worker.membership import Membership
 from tqctl_runtime.worker.notes import Notes
 from tqctl_runtime.worker.nursery_link import NurseryConfig, NurseryLink
-from tqctl_runtime.worker.pool import LOST, Ended, Limits, Pool
+from tqctl_runtime.worker.pool import Limits, Pool
 from tqctl_runtime.worker.watch import TICK, Watch
 
 log = logging.getLogger("tqctl.worker")
@@ -52,19 +51,15 @@ class Supervisor:
         self, settings: Settings, link: Link, *, name: str, version: str, folder: str, state: Callable[[str], None]
     ) -> None:
         self.worker = ""
-        self.name = name
         self._settings = settings
-        self._version = version
         self._link = link
         self._keys = Keys(settings.namespace)
+        self._member = Membership(self._keys, link, settings, name=name, version=version)
         self._report_state = state
         self._loop = asyncio.get_running_loop()
         self._held: dict[str, Held] = {}
         self._suspects: list[Held] = []
-        self._names: frozenset[str] = frozenset()
-        self._rows: list[dict[str, Any]] = []
         self._state = "starting"
-        self._started_at = now_ms()
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
         self._ended = asyncio.Event()
@@ -134,56 +129,24 @@ class Supervisor:
         )
         nursery = NurseryLink(config, self.pool.events)
         await nursery.start()
-        self._rows = nursery.rows
-        self._names = frozenset(row["name"] for row in nursery.rows)
+        self._member.offer(nursery.rows)
         self._children.know(nursery.rows)
         self.lane.backoff_of = backoff_of_rows(nursery.rows)
         self.pool.adopt(nursery)
 
     async def _join(self) -> None:
-        """Register under a fresh id, however long the broker takes to be there."""
-        worker, pause, told = new_id("wrk"), 0.1, False
-        while not self._stop_asked.is_set():
-            start = boot_seconds()
-            call = register(self._keys, worker, lease_ms=self._settings.lease, info=self._info(), rows=self._rows)
-            try:
-                await self._link.call(call)
-                break
-            except BrokerUnavailable as error:
-                if not told:
-                    log.warning("waiting for the broker: %s", error)
-                told = True
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
-        else:
+        """Become a member under a fresh id."""
+        worker = new_id("wrk")
+        start = await self._member.register(worker, self._stop_asked.is_set)
+        if start is None:
             return
         self.worker = worker
         self._heartbeat.renewed(start)
-        self.lane.join(worker, self.queues)
+        self.lane.join(worker, self._member.queues)
         if self._control is not None:
             self._control.cancel()
         self._control = self._loop.create_task(listen_for_cancels(self._link, self._keys, worker, self.on_cancelled))
-        log.info("worker %s (%s) serves %s", self.name, worker, ", ".join(self.queues))
-
-    @property
-    def queues(self) -> list[str]:
-        """The queues it serves, in the order they are looked at."""
-        if self._settings.queues:
-            return list(self._settings.queues)
-        return [DEFAULT_QUEUE, *sorted({row["queue"] for row in self._rows} - {DEFAULT_QUEUE})]
-
-    def _info(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "version": self._version,
-            "started_at": self._started_at,
-            "queues": self.queues,
-            "concurrency": self._settings.concurrency,
-            "processes": self.pool.limits.processes,
-            "handlers": sorted(self._names),
-        }
+        log.info("worker %s (%s) serves %s", self._member.name, worker, ", ".join(self._member.queues))
 
     def figures(self) -> Mapping[str, Any]:
         """What ``worker list`` shows of it now."""
@@ -217,14 +180,13 @@ class Supervisor:
     async def _reload(self) -> None:
         try:
             await self._start_nursery()
-            call = register(self._keys, self.worker, lease_ms=self._settings.lease, info=self._info(), rows=self._rows)
-            await self._link.call_idempotent(call)
+            await self._member.register(self.worker, self._stop_asked.is_set)
         except TqctlError as error:
             log.error("nothing was reloaded: %s", error.message)
             return
-        self.lane.queues = self.queues
+        self.lane.queues = self._member.queues
         self.lane.wake()
-        log.info("reloaded: %d handlers", len(self._names))
+        log.info("reloaded: %d handlers", len(self._member.handlers))
 
     async def _drain(self) -> None:
         """Let what runs end, up to the limit; then take it back."""
@@ -349,8 +311,8 @@ class Supervisor:
                 task.is_suspect,
             )
             self._held[task.id] = held
-            if held.handler not in self._names or row[frames.LAYOUT] != ENVELOPE_LAYOUT:
-                self.on_ended(Ended(held, Outcome.RELEASED, _NOT_MINE_MS, reason=f"{self.name} cannot run it"))
+            if held.handler not in self._member.handlers or row[frames.LAYOUT] != ENVELOPE_LAYOUT:
+                self.on_ended(Ended(held, Outcome.RELEASED, _NOT_MINE_MS, reason=f"{self._member.name} cannot run it"))
             elif task.is_cancel_requested or self._stop_asked.is_set():
                 self.on_ended(Ended(held, Outcome.RELEASED, reason="not started"))
             elif held.is_suspect:

@@ -1,0 +1,84 @@
+"""Who a worker is to the broker: its registration, what it offers and which queues it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.link import Link
+from tqctl_runtime.broker.worker_calls import register
+from tqctl_runtime.core.clock import boot_seconds, now_ms
+from tqctl_runtime.core.errors import BrokerUnavailable
+from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.core.submission import DEFAULT_QUEUE
+
+log = logging.getLogger("tqctl.worker")
+
+_LONGEST_PAUSE = 1.0
+
+
+class Membership:
+    """Registers the worker under an id. *rows* are the catalogue rows of its handlers."""
+
+    def __init__(self, keys: Keys, link: Link, settings: Settings, *, name: str, version: str) -> None:
+        self.name = name
+        self.rows: Sequence[dict[str, Any]] = ()
+        self.handlers: frozenset[str] = frozenset()
+        self._keys = keys
+        self._link = link
+        self._settings = settings
+        self._version = version
+        self._started_at = now_ms()
+
+    def offer(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Offer the handlers of *rows* from the next registration on."""
+        self.rows = rows
+        self.handlers = frozenset(row["name"] for row in rows)
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues it serves, in the order they are looked at."""
+        if self._settings.queues:
+            return list(self._settings.queues)
+        return [DEFAULT_QUEUE, *sorted({row["queue"] for row in self.rows} - {DEFAULT_QUEUE})]
+
+    def info(self) -> dict[str, Any]:
+        """What ``worker list`` shows of its start."""
+        settings = self._settings
+        return {
+            "name": self.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": self._version,
+            "started_at": self._started_at,
+            "queues": self.queues,
+            "concurrency": settings.concurrency,
+            "processes": settings.processes or settings.concurrency,
+            "handlers": sorted(self.handlers),
+        }
+
+    async def register(self, worker: str, is_over: Callable[[], bool]) -> float | None:
+        """Register as *worker*, however long the broker takes to be there.
+
+        Returns when the call began, by ``boot_seconds``: the lease counts from there; None once *is_over*.
+        """
+        pause, told = 0.1, False
+        while not is_over():
+            start = boot_seconds()
+            call = register(self._keys, worker, lease_ms=self._settings.lease, info=self.info(), rows=self.rows)
+            try:
+                await self._link.call(call)
+            except BrokerUnavailable as error:
+                if not told:
+                    log.warning("waiting for the broker: %s", error)
+                told = True
+            else:
+                return start
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+        return None
