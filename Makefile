@@ -47,11 +47,13 @@ lint: setup
 	$(call timed,import-linter,$(BIN)/lint-imports --no-logo)
 
 # Random seeds, printed; SEED=N repeats a run. Variants that need root say so when they cannot run.
-SEED ?= $(shell echo $$RANDOM)
+ifndef SEED
+SEED := $(shell echo $$RANDOM)
+endif
 chaos: setup
 	@echo "== chaos with seed $(SEED)"
 	$(BIN)/python -m pytest tests/chaos tests/property --hypothesis-profile=chaos --hypothesis-seed=$(SEED) \
-		-p randomly --randomly-seed=$(SEED) --timeout=900 $(ARGS)
+		--randomly-seed=$(SEED) --timeout=900 $(ARGS)
 
 bench: setup
 	$(BIN)/python -m tests.bench $(ARGS)
