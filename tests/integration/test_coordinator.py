@@ -59,6 +59,19 @@ def test_another_coordinator_takes_over_when_the_leader_is_stopped(pair: Environ
     assert len(look(pair).coordinators) == 1
 
 
+@pytest.mark.slow  # the suspended leader's lease has to run out
+def test_a_suspended_leader_is_followed_and_cannot_keep_the_lock_of_sqlite(embedded: Environment) -> None:
+    first = embedded.start("coordinator", "start")
+    wait_until(lambda: leader_pid(embedded) == first.pid, "the first leads", ignore=(Exception,))
+    second = embedded.start("coordinator", "start")
+    wait_until(lambda: len(look(embedded).coordinators) == 2, "both are seen")
+
+    first.send_signal(signal.SIGSTOP)
+
+    wait_until(lambda: leader_pid(embedded) == second.pid, "the second leads", timeout=45)
+    assert first.wait(timeout=10) == -signal.SIGKILL
+
+
 def test_a_coordinator_records_the_whole_journal_before_it_stops(pair: Environment) -> None:
     process = pair.start("coordinator", "start")
     wait_until(lambda: leader_pid(pair) == process.pid, "it leads", ignore=(Exception,))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.embedded import wait_running
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.leader_calls import coordinator_beat
+from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.leader import Leader
@@ -25,6 +25,7 @@ from tqctl_runtime.coordinator.runner import RoleRunner, pause
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import TqctlError, Unavailable
 from tqctl_runtime.core.ids import new_id
+from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.store import open_store
 
@@ -115,7 +116,9 @@ class Coordinator:
         self, pool: ThreadPoolExecutor, store: Store, address: BrokerAddress, ready: Callable[[], None]
     ) -> None:
         async def next_term() -> int:
-            return await _in(pool, lambda: store.next_term("coordinator", self.id))
+            if store.kind == "sqlite":
+                end_stopped(self._settings)
+            return await _in(pool, lambda: store.next_term(COORDINATOR, self.id))
 
         async with Link(address) as link:
             leader = Leader(link=link, keys=self._keys, holder=self.id, next_term=next_term)
@@ -178,18 +181,26 @@ class Coordinator:
             await pause(leader.changed, BEAT_SECONDS)
 
     def _info(self, leader: Leader) -> dict[str, object]:
-        from tqctl_runtime.observe.registry import version
-
         return {
             "name": self._name,
             "host": platform.node(),
             "pid": os.getpid(),
-            "version": version(),
+            "version": registry.version(),
             "started_at": self._started_at,
             "at": int(time.time() * 1000),
             "term": leader.term,
             "roles": {runner.name: runner.problem for runner in self._runners},
         }
+
+
+def end_stopped(settings: Settings) -> None:
+    """Kill coordinators of this context that are suspended, to be called once the lease is free.
+
+    One of them may hold SQLite's write lock, which no time-out ends; it does not lead any more, whenever it goes on.
+    """
+    for info in registry.living(settings):
+        if info.role == "coordinator" and info.pid != os.getpid() and info.is_stopped and info.send(signal.SIGKILL):
+            _log.warning("a suspended coordinator was killed", name=info.name, killed=info.pid)
 
 
 async def _in(pool: ThreadPoolExecutor, work: Callable[[], R]) -> R:

@@ -47,6 +47,12 @@ class ProcessInfo:
         """Whether that very process still runs."""
         return bool(self.began) and began_at(self.pid) == self.began
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether that very process was suspended by a signal and does nothing until it is continued."""
+        fields = _stat(self.pid)
+        return self.is_alive and bool(fields) and fields[0] in "Tt"
+
     def send(self, number: signal.Signals) -> bool:
         """Signal it, unless it is gone; tells whether it was there."""
         if not self.is_alive:
@@ -71,13 +77,21 @@ def version() -> str:
 
 def began_at(pid: int) -> str:
     """When process *pid* began, as text to compare; empty where there is none, or only its remains."""
+    fields = _stat(pid)
+    if not fields:
+        return _began_by_ps(pid) if not Path("/proc/self").exists() else ""
+    # The 20th field after the name is the ticks since the boot.
+    return "" if fields[0] in "ZX" else f"{_boot_id()}:{fields[19]}"
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of the kernel's line about *pid* after its name: state, …; empty where there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return _began_by_ps(pid) if not Path("/proc/self").exists() else ""
-    # The name in brackets may hold anything; the fields after it are state, …, and the 20th is ticks since the boot.
-    fields = text.rpartition(")")[2].split()
-    return "" if fields[0] in "ZX" else f"{_boot_id()}:{fields[19]}"
+        return []
+    # The name in brackets may hold anything.
+    return text.rpartition(")")[2].split()
 
 
 @cache
