@@ -73,11 +73,9 @@ def down(
     if delete_data:
         session.confirm(f"delete everything in {settings.context_home}")
     done = stack.down(settings, force=force, delete_data=delete_data)
-    if not done.processes and not done.broker:
-        session.note("nothing ran")
-    else:
-        broker = ", and the private server" if done.broker else ""
-        session.note(f"{plural(len(done.processes), 'process')} stopped{broker}")
+    stopped = [plural(len(done.processes), "process")] if done.processes else []
+    stopped += ["the private server"] if done.broker else []
+    session.note(f"{' and '.join(stopped)} stopped" if stopped else "nothing ran")
     if done.killed:
         session.note("killed: " + ", ".join(f"{info.name} (pid {info.pid})" for info in done.killed))
     if done.data_deleted:
