@@ -211,6 +211,7 @@ def test_bulk_changes_need_a_yes_and_tell_each_refusal(stack: Program) -> None:
     said = stack.run("task", "cancel", "-", "--yes", "-o", "json", stdin=listed)
     assert said.code == 7
     assert {item["id"]: item["done"] for item in said.json} == {ids[0]: None, ids[1]: "cancelled", ids[2]: "cancelled"}
+    assert all(set(item) == {"id", "done", "error"} for item in said.json)
     assert "2 tasks cancelled, 1 refused" in said.err
     again = stack.done("task", "retry", "-", "--yes", stdin="\n".join(ids))
     assert "3 tasks queued again" in again.err
@@ -311,6 +312,7 @@ def test_doctor_finds_nothing_on_a_sound_stack(stack: Program) -> None:
     said = stack.run("doctor", "-o", "json")
     assert [row for row in said.json if row["level"] == "problem"] == []
     assert said.code == 0
+    assert all(set(row) == {"check", "level", "message", "hint"} for row in said.json)
     names = {row["check"] for row in said.json}
     assert {"persistence", "eviction policy", "migrations", "recorder lag", "coordinator", "clock", "versions"} <= names
 

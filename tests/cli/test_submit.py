@@ -130,6 +130,20 @@ def test_a_mistake_is_exit_2_with_what_to_type_instead(
     assert hint in rest
 
 
+def test_a_submission_has_these_fields_in_json(program: Program, broker: Broker) -> None:
+    said = program.done("submit", "echo", "-p", "message=x", "-o", "json")
+    assert set(said.json) == {
+        *("id", "handler", "queue", "priority", "state", "is_duplicate", "payload", "max_retries", "timeout_s"),
+        *("delay_s", "scheduled_at", "expires_s", "tags", "tenant", "correlation_id", "idempotency_key"),
+    }
+    batch = program.done("submit", "--batch", "-", "-o", "json", stdin=one_line())
+    assert set(batch.json) == {"batch", "lines", "submitted", "repeated", "refused"}
+
+
+def one_line() -> str:
+    return lines({"handler": "echo", "payload": {"message": "x"}})
+
+
 def test_unchecked_submits_a_handler_nobody_has(program: Program, broker: Broker) -> None:
     said = program.done("submit", "later", "-p", "a=1", "--unchecked")
     assert payload_of(broker, said.out.strip()) == {"a": "1"}
