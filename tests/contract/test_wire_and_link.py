@@ -21,6 +21,8 @@ import pytest
 
 from tests.support.proxy import Proxy
 from tests.support.servers import RedisServer
+from tests.support.wait import wait_until
+from tqctl_runtime.broker import link as link_module
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.call import Call
 from tqctl_runtime.broker.link import Link
@@ -396,6 +398,38 @@ def test_a_listener_connects_again_after_a_cut(broker_address_url: str) -> None:
                 ready.clear()
                 await ready.wait()
                 await link.call_idempotent(plain("PUBLISH", channel, "after"))
+
+                assert await asyncio.wait_for(heard.get(), 10) == (channel, b"after")
+                listening.cancel()
+
+    asyncio.run(scenario())
+
+
+def test_a_listener_on_a_half_open_link_notices_and_connects_again(
+    broker_address_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "LISTEN_PING", 0.1)
+
+    async def scenario() -> None:
+        channel = "{tq:wire-and-link}:half-open"
+        with Proxy(broker_address_url) as proxy:
+            address = BrokerAddress.parse(proxy.url)
+            async with Link(address) as link, Link(BrokerAddress.parse(broker_address_url)) as other:
+                ready = asyncio.Event()
+                heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+                async def listen() -> None:
+                    async for message in link.listen(channel, ready=ready):
+                        await heard.put(message)
+
+                listening = asyncio.create_task(listen())
+                await ready.wait()
+                ready.clear()
+                proxy.pause()
+                await asyncio.to_thread(wait_until, lambda: proxy.accepted > 1, "a second connection is tried")
+                proxy.resume()
+                await ready.wait()
+                await other.command("PUBLISH", channel, "after")
 
                 assert await asyncio.wait_for(heard.get(), 10) == (channel, b"after")
                 listening.cancel()

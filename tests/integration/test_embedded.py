@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -219,6 +220,20 @@ def test_a_start_waits_until_the_stack_is_down(settings: Settings) -> None:
         later.result(timeout=30)
 
     assert embedded.server_pid(settings) not in {None, first}
+
+
+def test_a_start_outlives_the_deletion_of_the_folder_it_waits_in(settings: Settings) -> None:
+    embedded.ensure_started(settings)
+
+    with ThreadPoolExecutor(1) as pool:
+        with embedded.going_down(settings):
+            later = pool.submit(embedded.ensure_started, settings)
+            embedded.shutdown(settings)
+            shutil.rmtree(settings.context_home)
+        later.result(timeout=30)
+
+    assert embedded.is_running(settings)
+    assert servers_of(settings) == [embedded.server_pid(settings)]
 
 
 def test_two_stops_at_once_are_refused(settings: Settings) -> None:

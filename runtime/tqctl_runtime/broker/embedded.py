@@ -114,14 +114,17 @@ def ensure_started(settings: Settings, *, within: float = START_TIMEOUT) -> Brok
         found = find_running(settings)
         if found is not None:
             return found
-    private_folder(settings.context_home)
-    place = private_folder(folder(settings))
     while True:
+        private_folder(settings.context_home)
+        place = private_folder(folder(settings))
         if not wait_unlocked(mark, within=DOWN_TIMEOUT):
             raise BrokerUnavailable("the stack is being stopped", hint="try again when tqctl down has ended")
-        with locked(place / "start.lock", within=within, what="the start of the private server"):
-            if not is_locked(mark):
-                return _start_or_join(settings, place, time.monotonic() + within)
+        try:
+            with locked(place / "start.lock", within=within, what="the start of the private server"):
+                if not is_locked(mark):
+                    return _start_or_join(settings, place, time.monotonic() + within)
+        except FileNotFoundError:
+            continue  # down deleted the folder while we waited for it
 
 
 def wait_running(settings: Settings, *, within: float) -> BrokerAddress:

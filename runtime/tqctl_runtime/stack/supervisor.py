@@ -15,7 +15,7 @@ from tqctl_runtime.broker import embedded
 from tqctl_runtime.broker.locks import is_locked, private_folder, try_lock
 from tqctl_runtime.core.errors import Conflict, TqctlError, Unavailable
 from tqctl_runtime.observe import registry
-from tqctl_runtime.observe.files import tail
+from tqctl_runtime.observe.files import rotate, tail
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.stack.child import Child
 
@@ -91,6 +91,7 @@ class Supervisor:
         self._next_broker_check = 0.0
         self._stop = threading.Event()
         self._hurry = threading.Event()
+        self._reload = threading.Event()
         logs = settings.context_home / "logs"
         self._coordinator = Child("coordinator", "coordinator", settings, logs / "coordinator.log")
         names = [f"worker-{number}" for number in range(1, settings.workers + 1)]
@@ -124,8 +125,13 @@ class Supervisor:
                 self._hurry.set()
             self._stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            held.callback(signal.signal, number, signal.signal(number, handle))
+        def reload(_number: int, _frame: FrameType | None) -> None:
+            self._reload.set()
+
+        # A closed terminal ends what ran in it; a stack in the background has none, there it means edited code.
+        on_hangup = handle if self._stops_broker else reload
+        for number, handler in ((signal.SIGTERM, handle), (signal.SIGINT, handle), (signal.SIGHUP, on_hangup)):
+            held.callback(signal.signal, number, signal.signal(number, handler))
 
     def _start(self) -> None:
         was_running = self._settings.redis_url is not None or embedded.is_running(self._settings)
@@ -152,6 +158,10 @@ class Supervisor:
         ended: set[str] = set()
         while not self._stop.wait(_TICK):
             self._check_broker()
+            if self._reload.is_set():
+                self._reload.clear()
+                for child in self._workers:
+                    child.send(signal.SIGHUP)
             for child in [self._coordinator, *self._workers]:
                 if child.is_alive:
                     ended.discard(child.name)
@@ -183,6 +193,7 @@ class Supervisor:
         if self._settings.redis_url is not None or now < self._next_broker_check:
             return
         self._next_broker_check = now + _BROKER_CHECK
+        rotate(embedded.log_path(self._settings))  # it opens the file anew for each line
         if embedded.is_running(self._settings) or is_locked(embedded.folder(self._settings) / "down.lock"):
             return
         try:
