@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ from tqctl_runtime.broker import calls, leader_calls, worker_calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.client import Client
+from tqctl_runtime.client import AsyncClient, Client
 from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.coordinator.recorder import Recorder
 from tqctl_runtime.core.attempt import Detail
+from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import Outcome
 from tqctl_runtime.core.task import ErrorInfo
 from tqctl_runtime.record import open_store
@@ -176,8 +178,34 @@ def side_of(pair: Environment, *, registered: bool = True) -> Iterator[Side]:
         side.close()
 
 
-@contextmanager
-def client_of(side: Side, **changes: Any) -> Iterator[Client]:
-    """A client on the same stores."""
-    with Client(side.settings, **changes) as client:
-        yield client
+class SyncFace:
+    """The blocking client."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = Client(settings)
+
+    def do(self, verb: str, *words: Any, **options: Any) -> Any:
+        return getattr(self._client, verb)(*words, **options)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class AsyncFace:
+    """The asyncio client behind the same face; each call has a loop and connections of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def do(self, verb: str, *words: Any, **options: Any) -> Any:
+        async def run() -> Any:
+            async with AsyncClient(self._settings) as client:
+                return await getattr(client, verb)(*words, **options)
+
+        return asyncio.run(run())
+
+    def close(self) -> None:
+        pass
+
+
+Face = SyncFace | AsyncFace

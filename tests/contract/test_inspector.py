@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.client_side import QUEUES, Side, side_of
+from tests.contract.client_side import QUEUES, Side
 from tests.support.environment import Environment
 from tests.support.wait import wait_until
 from tqctl_runtime.broker import calls, leader_calls, worker_calls
@@ -35,12 +35,6 @@ BAD = ErrorInfo("ValueError", "bad", "Traceback ...")
 
 
 @pytest.fixture
-def side(pair: Environment) -> Iterator[Side]:
-    with side_of(pair) as ready:
-        yield ready
-
-
-@pytest.fixture
 def client(side: Side) -> Iterator[Client]:
     with Client(side.settings) as ready:
         yield ready
@@ -50,12 +44,6 @@ def client(side: Side) -> Iterator[Client]:
 def inspector(side: Side) -> Iterator[Inspector]:
     with Inspector.open(side.settings) as ready:
         yield ready
-
-
-@pytest.fixture
-def background() -> Iterator[Callable[..., Future[Any]]]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool.submit
 
 
 def test_a_tail_is_resolved_by_the_record_and_by_the_live_tasks(
