@@ -1,4 +1,4 @@
-"""One open namespace to try operations in: short verbs, a clock that only the test moves, and views of all that is kept.
+"""One open namespace to try operations in: short verbs, a clock that only the test moves, views of all that is kept.
 
 A view is flat, so that what one call changed reads as a small dictionary: ``st/A.state`` is a field of A's line,
 ``q:default/A`` its score, ``i:k`` a plain key and ``i:k#minutes`` what is left of its TTL, rounded up.
@@ -30,9 +30,10 @@ NOW = 1_800_000_000_000
 LEASE, INTERVAL, TERM = 30_000, 1_000, 1
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000
 _FIXED = struct.Struct(">BBIBHHHIQQQQQBBBQ")
-_FIELDS = (
+_NAMES = (
     "layout state v priority max failures deaths attempts created base expires due started held suspect cancel watched"
-).split()
+)
+_FIELDS = _NAMES.split()
 #: Places of state and outcome numbers in journal rows, by kind.
 _STATE_AT = {"S": 4, "F": 5, "T": 4, "O": 4}
 #: Counters of the journal: checked for each view, so no test repeats them.
@@ -191,14 +192,23 @@ class Rig:
     def forget(self, *tasks: tuple[str, int], wait_ms: int = MINUTE) -> list[str]:
         return self.do(leader_calls.forget(self.keys, tasks, wait_ms=wait_ms, now=self.now))
 
-    def marks(self, busy: int = 10**9, stop: int = 10**9, *, is_memory_short: bool = False, size: int = 10**12) -> None:
+    def marks(
+        self,
+        busy: int = 10**9,
+        stop: int = 10**9,
+        *,
+        busy_bytes: int = 10**12,
+        stop_bytes: int = 10**12,
+        is_memory_short: bool = False,
+        term: int = TERM,
+    ) -> None:
         call = leader_calls.set_marks(
             self.keys,
-            term=TERM,
+            term=term,
             busy_rows=busy,
-            busy_bytes=size,
+            busy_bytes=busy_bytes,
             stop_rows=stop,
-            stop_bytes=size,
+            stop_bytes=stop_bytes,
             is_memory_short=is_memory_short,
             now=self.now,
         )
