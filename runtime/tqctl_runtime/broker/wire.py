@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -58,69 +59,92 @@ def refused(address: BrokerAddress, text: str) -> TqctlError:
 
 
 class _Connection:
-    """A connected socket with its parser. *deadline* arguments are instants of ``time.monotonic``."""
+    """A connected socket with its parser."""
 
-    def __init__(self, address: BrokerAddress, deadline: float) -> None:
-        self._address = address
+    def __init__(self, address: BrokerAddress, seconds: float) -> None:
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._socket = _open(address, deadline)
+        self._socket = _open(address, seconds)
+        self._is_plain = not address.tls
+        self._limit = 0.0
         try:
-            self._greet(deadline)
+            if self._is_plain:
+                self._socket.settimeout(None)
+            self._greet(address, seconds)
         except BaseException:
             self._socket.close()
             raise
 
-    def _greet(self, deadline: float) -> None:
+    def _greet(self, address: BrokerAddress, seconds: float) -> None:
         commands: list[tuple[Any, ...]] = []
-        if self._address.password:
-            user = (self._address.username,) if self._address.username else ()
-            commands.append(("AUTH", *user, self._address.password))
-        if self._address.db:
-            commands.append(("SELECT", self._address.db))
+        if address.password:
+            user = (address.username,) if address.username else ()
+            commands.append(("AUTH", *user, address.password))
+        if address.db:
+            commands.append(("SELECT", address.db))
         for command in commands:
-            self.send([command], deadline)
-            reply = self.read(deadline)
+            reply = self.exchange(_pack(command), 1, seconds)[0]
             if isinstance(reply, hiredis.ReplyError):
-                raise refused(self._address, str(reply))
+                raise refused(address, str(reply))
 
-    def send(self, commands: Sequence[Sequence[Any]], deadline: float) -> None:
-        data = b"".join([hiredis.pack_command(tuple(command)) for command in commands])
-        self._socket.settimeout(_left(deadline))
-        self._socket.sendall(data)
+    def exchange(self, data: bytes, count: int, seconds: float) -> list[Any]:
+        """Send *data* and read *count* replies."""
+        self._set_limit(seconds)
+        try:
+            self._socket.sendall(data)
+        except BlockingIOError:
+            raise TimeoutError from None
+        give_up = time.monotonic() + seconds
+        return [self.read(give_up) for _ in range(count)]
 
-    def read(self, deadline: float) -> Any:
+    def read(self, give_up: float) -> Any:
+        """The next reply; *give_up* is an instant of ``time.monotonic``, looked at between two pieces of it."""
         reply = self._reader.gets()
         while reply is _NOTHING:
-            self._socket.settimeout(_left(deadline))
-            data = self._socket.recv(_READ_SIZE)
+            try:
+                data = self._socket.recv(_READ_SIZE)
+            except BlockingIOError:
+                raise TimeoutError from None
             if not data:
                 raise ConnectionError("it closed the connection")
             self._reader.feed(data)
             reply = self._reader.gets()
+            if reply is _NOTHING and time.monotonic() > give_up:
+                raise TimeoutError
         return reply
+
+    def wait(self, seconds: float) -> Any:
+        """The next reply that comes unasked within *seconds*."""
+        self._set_limit(seconds)
+        return self.read(time.monotonic() + seconds)
 
     def close(self) -> None:
         self._socket.close()
 
+    def _set_limit(self, seconds: float) -> None:
+        if seconds == self._limit:
+            return
+        self._limit = seconds
+        if not self._is_plain:
+            self._socket.settimeout(seconds)
+            return
+        # The kernel's own limits: Python's cost two more system calls for each request. A limit of 0 would be none.
+        microseconds = max(1, round(seconds * 1e6))
+        limit = struct.pack("ll", microseconds // 1_000_000, microseconds % 1_000_000)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
-def _left(deadline: float) -> float:
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds
 
-
-def _open(address: BrokerAddress, deadline: float) -> socket.socket:
+def _open(address: BrokerAddress, seconds: float) -> socket.socket:
     if address.path:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(_left(deadline))
+            sock.settimeout(seconds)
             sock.connect(address.path)
         except BaseException:
             sock.close()
             raise
         return sock
-    sock = socket.create_connection((address.host, address.port), timeout=_left(deadline))
+    sock = socket.create_connection((address.host, address.port), timeout=seconds)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -140,6 +164,10 @@ def _encrypt(sock: socket.socket, address: BrokerAddress) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"the TLS files of the Redis URL cannot be used: {error}") from None
     return context.wrap_socket(sock, server_hostname=address.host)
+
+
+def _pack(*commands: Sequence[Any]) -> bytes:
+    return b"".join([hiredis.pack_command(tuple(command)) for command in commands])
 
 
 class Wire:
@@ -171,9 +199,9 @@ class Wire:
         """
         self._after_fork()
         with self._lock:
-            reply = self._round([call.words()], call.timeout)[0]
+            reply = self._round(_pack(call.words()), 1, call.timeout)[0]
             if _is_unknown_script(reply):
-                reply = self._round([call.eval_words()], call.timeout)[0]
+                reply = self._round(_pack(call.eval_words()), 1, call.timeout)[0]
         if isinstance(reply, hiredis.ReplyError):
             raise translate_error(str(reply))
         return call.decode(reply)
@@ -211,10 +239,10 @@ class Wire:
         self._after_fork()
         timeout = max(call.timeout for call in calls)
         with self._lock:
-            replies = self._round([call.words() for call in calls], timeout)
+            replies = self._round(_pack(*[call.words() for call in calls]), len(calls), timeout)
             unknown = [index for index, reply in enumerate(replies) if _is_unknown_script(reply)]
             if unknown:
-                again = self._round([calls[index].eval_words() for index in unknown], timeout)
+                again = self._round(_pack(*[calls[index].eval_words() for index in unknown]), len(unknown), timeout)
                 for index, reply in zip(unknown, again, strict=True):
                     replies[index] = reply
         outcomes: list[R | TqctlError] = []
@@ -227,7 +255,7 @@ class Wire:
         """The raw reply of a plain command such as ``PING`` or ``INFO``; errors as :meth:`call` raises them."""
         self._after_fork()
         with self._lock:
-            reply = self._round([words], within)[0]
+            reply = self._round(_pack(words), 1, within)[0]
         if isinstance(reply, hiredis.ReplyError):
             raise translate_error(str(reply))
         return reply
@@ -246,12 +274,9 @@ class Wire:
         if connection is not None:
             connection.close()
 
-    def _round(self, commands: Sequence[Sequence[Any]], timeout: float) -> list[Any]:
+    def _round(self, data: bytes, count: int, timeout: float) -> list[Any]:
         try:
-            connection = self._connection or self._connect()
-            deadline = time.monotonic() + timeout
-            connection.send(commands, deadline)
-            return [connection.read(deadline) for _ in commands]
+            return (self._connection or self._connect()).exchange(data, count, timeout)
         except TimeoutError:
             self.close()
             raise too_late(self.address, timeout) from None
@@ -265,7 +290,7 @@ class Wire:
 
     def _connect(self) -> _Connection:
         try:
-            connection = _Connection(self.address, time.monotonic() + self._connect_timeout)
+            connection = _Connection(self.address, self._connect_timeout)
         except TimeoutError:
             raise lost(self.address, f"no connection within {self._connect_timeout:g} s") from None
         self._connection = connection
@@ -285,15 +310,13 @@ class Subscription:
 
     def __init__(self, address: BrokerAddress, channels: Sequence[str], connect_timeout: float) -> None:
         self._address = address
-        deadline = time.monotonic() + connect_timeout
         try:
-            self._connection = _Connection(address, deadline)
+            self._connection = _Connection(address, connect_timeout)
         except OSError as error:
             raise lost(address, getattr(error, "strerror", None) or error) from None
         try:
-            self._connection.send([("SUBSCRIBE", *channels)], deadline)
-            for _ in channels:
-                reply = self._connection.read(deadline)
+            subscribe = _pack(("SUBSCRIBE", *channels))
+            for reply in self._connection.exchange(subscribe, len(channels), connect_timeout):
                 if isinstance(reply, hiredis.ReplyError):
                     raise translate_error(str(reply))
         except OSError as error:
@@ -309,10 +332,10 @@ class Subscription:
         Raises:
             BrokerUnavailable: the connection broke; messages may have been missed.
         """
-        deadline = time.monotonic() + timeout
+        give_up = time.monotonic() + timeout
         try:
             while True:
-                kind, channel, message = self._connection.read(deadline)
+                kind, channel, message = self._connection.wait(max(0.0, give_up - time.monotonic()))
                 if kind == b"message":
                     return channel.decode(), message
         except TimeoutError:
