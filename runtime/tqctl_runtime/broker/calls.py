@@ -10,6 +10,7 @@ from typing import Any
 
 from tqctl_runtime.broker.call import Call, pairs, script_call, text
 from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.core.builtins import builtin_row, builtin_rows
 from tqctl_runtime.core.serializer import pack_for_lua
 from tqctl_runtime.core.states import STATES_BY_CODE, State
 from tqctl_runtime.core.submission import Submission
@@ -97,15 +98,19 @@ def _int(value: bytes | None) -> int:
 
 
 def catalogue_row(keys: Keys, handler: str) -> Call[dict[str, Any] | None]:
-    """Read the catalogue row of *handler*; None where no worker ever said it can run it."""
+    """Read the catalogue row of *handler*; None where no worker ever said it can run it and it is not built in."""
     args = ["HGET", keys.build("catalogue"), handler]
-    return Call("catalogue_row", args, lambda r: json.loads(r) if r else None)
+    return Call("catalogue_row", args, lambda r: json.loads(r) if r else builtin_row(handler))
 
 
 def catalogue(keys: Keys) -> Call[dict[str, dict[str, Any]]]:
-    """Read all catalogue rows by handler name."""
-    args = ["HGETALL", keys.build("catalogue")]
-    return Call("catalogue", args, lambda r: {name: json.loads(row) for name, row in sorted(pairs(r).items())})
+    """Read all catalogue rows by handler name, the built-in ones included."""
+
+    def read(reply: list[bytes]) -> dict[str, dict[str, Any]]:
+        rows = builtin_rows() | {name: json.loads(row) for name, row in pairs(reply).items()}
+        return dict(sorted(rows.items()))
+
+    return Call("catalogue", ["HGETALL", keys.build("catalogue")], read)
 
 
 @dataclass(frozen=True, slots=True)
