@@ -280,4 +280,5 @@ def test_the_server_inherits_nothing_secret(settings: Settings, monkeypatch: pyt
 
     environ = Path(f"/proc/{embedded.server_pid(settings)}/environ").read_bytes()
 
+    assert f"TQCTL_HOME={settings.home}".encode() in environ.split(b"\0")
     assert b"secret" not in environ

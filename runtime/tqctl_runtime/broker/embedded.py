@@ -275,6 +275,8 @@ def _options(place: Path, address: BrokerAddress, log: Path) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "databases": "1",
+        # The title would be written over the environment, which tells whose server it is.
+        "set-proc-title": "no",
     }
     return [word for name, value in options.items() for word in (f"--{name}", value)]
 
