@@ -38,7 +38,7 @@ for index, raw in ipairs(owned_lines(ended)) do
   local id = item[1]
   if not line or line[TOKEN] ~= item[2] then
     local tomb = not line and redis.call('GET', k_tomb(id))
-    codes[index] = tomb and string.sub(tomb, -#item[2]) == item[2] and 2 or 0
+    codes[index] = tomb and string.match(tomb, ' (%S*)$') == item[2] and 2 or 0
     if codes[index] == 0 then redis.call('HINCRBY', k_stat, 'stale', 1) end
   elseif line[HELD] == 0 or has_ended[id] then
     codes[index] = 2
