@@ -44,9 +44,11 @@ def apply(writer: Writer, *entries: Entry) -> Applied:
         pack([b"S", 1, "tsk_x", 1, 2, "q", 5, 1, 0, 0, "", "", b"\x00"]),
         pack([b"S", 1, "tsk_x", 1, 2, "q", 5, 1, 0, 0, "", "", pack([9, "echo", b"{}", 0, *[None] * 6])]),
         pack([b"R", 1, "tsk_x", 2, 1, "w", 1])[:-2],
+        pack([b"S", 1.5, "tsk_x", 1, 2, "q", 5, 1, 0, 0, "", "", pack([1, "echo", b"{}", 0, *[None] * 6])]),
+        pack([b"S", 1, "tsk_x", 1, 2, "q", "5,6", 1, 0, 0, "", "", pack([1, "echo", b"{}", 0, *[None] * 6])]),
         pack([b"S", 2**63, "tsk_x", 1, 2, "q", 5, 1, 0, 0, "", "", pack([1, "echo", b"{}", 0, *[None] * 6])]),
     ],
-    ids=["bytes", "short", "kind", "envelope", "layout", "cut off", "number"],
+    ids=["bytes", "short", "kind", "envelope", "layout", "cut off", "fraction", "text", "number"],
 )
 def test_a_bad_entry_goes_into_quarantine_whole_and_the_drain_goes_on(
     store: Store, writer: Writer, journal: Journal, bad: bytes

@@ -18,6 +18,7 @@ from tqctl_runtime.core.states import Outcome, State
 from tqctl_runtime.core.task import ErrorInfo, Task
 from tqctl_runtime.record import Store, open_store
 from tqctl_runtime.record.columns import TABLES
+from tqctl_runtime.record.filters import TaskFilter
 from tqctl_runtime.record.write import Applied, Writer
 
 
@@ -299,6 +300,28 @@ def test_result_with_nul_and_log_with_a_lone_surrogate_are_kept(store: Store, wr
     assert task.result == value
     assert store.lookup.logs(task_id)[0] == (1, log, 3)
     assert task.attempts[0].error == ErrorInfo("Odd\ufffdError", "bad ? text", "line\ufffd")
+
+
+@pytest.mark.parametrize(
+    "text", ['a"b', "a\\b", '\\"', "{a,b}", "NULL", "a,b", " a ", "line\nline\t", "é∂😀", "'; --", "?%s"]
+)
+def test_any_text_is_kept_as_it_is(store: Store, writer: Writer, journal: Journal, text: str) -> None:
+    """Two tasks, so that one value cannot run into the next."""
+    first, second = new_id("tsk"), new_id("tsk")
+    error = ErrorInfo(text, text + text, text)
+    rows = [journal.submit(i) for i in (first, second)]
+    for row in rows:
+        row[-1] = pack([1, "echo", b"{}", 0, None, {"t": text, "u": "x"}, text, text, None, None])
+
+    apply(writer, journal.entry(*rows))
+    apply(writer, journal.entry(*(journal.die(i, error=error) for i in (first, second))))
+
+    for task in (task_of(store, first), task_of(store, second)):
+        assert (task.tags, task.tenant, task.correlation_id) == ({"t": text, "u": "x"}, text, text)
+        assert task.error == error == task.attempts[0].error
+    assert {letter.task_id for letter in store.queries.dead_letters()} == {first, second}
+    assert {task.id for task in store.queries.tasks(TaskFilter(tenant=text, tags={"t": text}))} == {first, second}
+    assert {task.id for task in store.queries.tasks(TaskFilter(error=text))} == {first, second}
 
 
 def _parts(error: ErrorInfo) -> list[str]:

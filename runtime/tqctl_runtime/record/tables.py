@@ -14,6 +14,11 @@ from sqlmodel import Field, SQLModel
 
 #: Names, ids and everything indexed: compared byte by byte on both databases, whatever the locale.
 KEY = Text().with_variant(TEXT(collation="C"), "postgresql")
+BIG = BigInteger().with_variant(Integer, "sqlite")
+SMALL = SmallInteger().with_variant(Integer, "sqlite")
+#: SQLite refuses what PostgreSQL refuses: a number column holds numbers.
+STRICT = {"sqlite_strict": True}
+STRICT_BY_KEY = {"sqlite_strict": True, "sqlite_with_rowid": False}
 
 NAMING = {"pk": "%(table_name)s_pkey"}
 
@@ -33,7 +38,7 @@ def _text(*, optional: bool = True) -> Any:
 
 
 def _big(*, primary: bool = False, optional: bool = False) -> Any:
-    return Field(sa_column=Column(BigInteger, primary_key=primary, nullable=optional, autoincrement=False))
+    return Field(sa_column=Column(BIG, primary_key=primary, nullable=optional, autoincrement=False))
 
 
 def _integer(*, primary: bool = False) -> Any:
@@ -59,7 +64,11 @@ class TaskRow(Record, table=True):
         Index("tasks_queue", "queue", "state", "created_at"),
         Index("tasks_tenant", "tenant", "state", "created_at", **_where("tenant IS NOT NULL")),
         Index("tasks_finished", "state", "finished_at", **_where("finished_at IS NOT NULL")),
-        Index("tasks_due", "state", "scheduled_at", **_where("state IN ('scheduled', 'retrying')")),
+        Index("tasks_due", "state", "scheduled_at", **_where("state = 'scheduled' OR state = 'retrying'")),
+        Index("tasks_correlation", "correlation_id", **_where("correlation_id IS NOT NULL")),
+        Index("tasks_parent", "parent", **_where("parent IS NOT NULL")),
+        Index("tasks_error", "created_at", **_where("error_type <> ''")),
+        STRICT,
     )
 
     id: str = _key(primary=True)
@@ -68,7 +77,7 @@ class TaskRow(Record, table=True):
     state: str = _key()
     handler: str = _key()
     queue: str = _key()
-    priority: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    priority: int = Field(sa_column=Column(SMALL, nullable=False))
     tenant: str | None = _key(optional=True)
     created_at: int = _big()
     scheduled_at: int | None = _big(optional=True)
@@ -87,8 +96,8 @@ class TaskRow(Record, table=True):
     error_message: str | None = _text()
     error_fingerprint: str | None = _text()
     tags: str | None = _text()
-    correlation_id: str | None = _text()
-    parent: str | None = _text()
+    correlation_id: str | None = _key(optional=True)
+    parent: str | None = _key(optional=True)
     idempotency_key: str | None = _text()
     fingerprint: str | None = _text()
     error_traceback: str | None = _text()
@@ -100,7 +109,7 @@ class AttemptRow(Record, table=True):
     """One execution. *log* is what was kept of it, *log_dropped* the bytes cut out of its middle."""
 
     __tablename__ = "attempts"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (STRICT_BY_KEY,)
 
     task_id: str = _key(primary=True)
     number: int = _integer(primary=True)
@@ -121,7 +130,7 @@ class TagRow(Record, table=True):
     """A tag of a task, keyed so that one page of the tasks with a tag is one range of the key."""
 
     __tablename__ = "task_tags"
-    __table_args__ = ({"sqlite_with_rowid": False},)
+    __table_args__ = (STRICT_BY_KEY,)
 
     key: str = _key(primary=True)
     value: str = _key(primary=True)
@@ -136,7 +145,7 @@ class EventRow(Record, table=True):
     __table_args__ = (
         Index("events_subject", "subject", "at"),
         Index("events_at", "at"),
-        {"sqlite_with_rowid": False},
+        STRICT_BY_KEY,
     )
 
     epoch: int = _big(primary=True)
@@ -158,6 +167,7 @@ class DeadLetterRow(Record, table=True):
     __table_args__ = (
         Index("dead_letters_open", "died_at", **_where("closed_at IS NULL")),
         Index("dead_letters_died", "died_at"),
+        STRICT,
     )
 
     task_id: str = _key(primary=True)
@@ -177,6 +187,7 @@ class SettingRow(Record, table=True):
     """A durable setting of the broker, as JSON: a paused queue and the like."""
 
     __tablename__ = "settings"
+    __table_args__ = (STRICT,)
 
     section: str = _key(primary=True)
     key: str = _key(primary=True)
@@ -188,6 +199,7 @@ class HandlerRow(Record, table=True):
     """A row of the catalogue, as JSON."""
 
     __tablename__ = "handlers"
+    __table_args__ = (STRICT,)
 
     name: str = _key(primary=True)
     queue: str = _key()
@@ -199,7 +211,7 @@ class WorkerRow(Record, table=True):
     """A worker that ever registered; *info* is its registration as JSON."""
 
     __tablename__ = "workers"
-    __table_args__ = (Index("workers_changed", "changed_at"),)
+    __table_args__ = (Index("workers_changed", "changed_at"), STRICT)
 
     id: str = _key(primary=True)
     state: str = _text(optional=False)
@@ -214,6 +226,7 @@ class CheckpointRow(Record, table=True):
     """How far the journal is recorded: one row, written first in every transaction of the recorder."""
 
     __tablename__ = "checkpoint"
+    __table_args__ = (STRICT,)
 
     id: int = _integer(primary=True)
     pairing: str = _text(optional=False)
@@ -230,6 +243,7 @@ class TermRow(Record, table=True):
     """The last term given out for a role; it only grows."""
 
     __tablename__ = "terms"
+    __table_args__ = (STRICT,)
 
     role: str = _key(primary=True)
     term: int = _big()
@@ -241,6 +255,7 @@ class QuarantineRow(Record, table=True):
     """A journal entry that could not be recorded, whole, and why."""
 
     __tablename__ = "quarantine"
+    __table_args__ = (STRICT,)
 
     epoch: int = _big(primary=True)
     stream_id: str = _key(primary=True)

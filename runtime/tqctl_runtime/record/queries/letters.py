@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from tqctl_runtime.core.clock import iso
 from tqctl_runtime.record.filters import LetterFilter
 from tqctl_runtime.record.queries.names import LETTERS
-from tqctl_runtime.record.queries.tasks import error_contains
+from tqctl_runtime.record.queries.roads import error_contains
 from tqctl_runtime.record.read import DeadLetter, ErrorGroup, letter_of
 
 c = LETTERS.c

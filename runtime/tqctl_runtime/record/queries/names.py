@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import TableClause, column, table
+from sqlalchemy import BigInteger, Integer, LargeBinary, SmallInteger, TableClause, Text, column, table
 
 from tqctl_runtime.record.columns import TABLES
 
+_TYPES = {"text": Text, "bigint": BigInteger, "integer": Integer, "smallint": SmallInteger, "bytea": LargeBinary}
+
 
 def _table(name: str) -> TableClause:
-    return table(name, *(column(part) for part in TABLES[name]))
+    return table(name, *(column(part, _TYPES[kind]) for part, kind in TABLES[name].items()))
 
 
 TASKS = _table("tasks")

@@ -1,31 +1,18 @@
-"""Lists of tasks. Every page reads ranges of indexes, whatever the filter.
-
-The indexes lead with handler, queue, tenant or state, and then the time. A page over several states is merged from one
-range for each, of which no more than a page is read.
-"""
+"""Lists of tasks, a page at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    FromClause,
-    Select,
-    and_,
-    exists,
-    func,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, union_all
 
 from tqctl_runtime.core.states import FINAL, State
 from tqctl_runtime.core.task import Task
 from tqctl_runtime.record.filters import After, Sort, TaskFilter
 from tqctl_runtime.record.queries.names import ATTEMPTS, TAGS, TASKS
+from tqctl_runtime.record.queries.roads import BY_STATE, Condition, Road, checks, filtered, rarest, roads, times
 from tqctl_runtime.record.read import ATTEMPT_COLUMNS, TASK_COLUMNS, attempts_by_task, task_of
 
 t = TASKS.c
@@ -35,84 +22,76 @@ _STATES_OF = {
     "finished_at": tuple(state for state in State if state in FINAL),
     "scheduled_at": (State.SCHEDULED, State.RETRYING),
 }
-
-
-def conditions(where: TaskFilter) -> list[ColumnElement[bool]]:
-    """What *where* asks of a task, but its states and its first tag."""
-    found: list[ColumnElement[bool]] = []
-    for name in ("handler", "queue", "tenant", "correlation_id", "parent"):
-        value = getattr(where, name)
-        if value is not None:
-            found.append(t[name] == value)
-    if where.since is not None:
-        found.append(t.created_at >= where.since)
-    if where.until is not None:
-        found.append(t.created_at < where.until)
-    if where.error is not None:
-        found.append(error_contains(t.error_type, t.error_message, where.error))
-    for name, value in list(where.tags.items())[1:]:
-        other = TAGS.alias().c
-        same = (other.key == name, other.value == value, other.created_at == t.created_at, other.task_id == t.id)
-        found.append(exists().where(*same))
-    return found
-
-
-def error_contains(kind: ColumnElement[Any], message: ColumnElement[Any], text: str) -> ColumnElement[bool]:
-    """Whether an error's type or message has *text* in it, in any case."""
-    return or_(kind.icontains(text, autoescape=True), message.icontains(text, autoescape=True))
-
-
-def _source(where: TaskFilter) -> tuple[FromClause, list[ColumnElement[bool]]]:
-    if not where.tags:
-        return TASKS, []
-    key, value = next(iter(where.tags.items()))
-    return TAGS.join(TASKS, t.id == TAGS.c.task_id), [TAGS.c.key == key, TAGS.c.value == value]
-
-
-def _page(where: TaskFilter, limit: int, sort: Sort, after: After | None) -> Select[Any]:
-    """Ids and sort values of one page."""
-    source, wanted = _source(where)
-    by_tag = bool(where.tags) and sort.key == "created_at"
-    value = TAGS.c.created_at if by_tag else t[sort.key]
-    key = TAGS.c.task_id if by_tag else t.id
-    wanted += [*conditions(where), value.is_not(None), *_beyond(value, key, sort, after)]
-    if by_tag:
-        wanted += _same_time(where)
-    order = (value.desc(), key.desc()) if sort.is_descending else (value, key)
-    states = where.states or _STATES_OF[sort.key]
-    base = select(key.label("id"), value.label("value")).select_from(source).order_by(*order).limit(limit)
-    if where.tags:
-        if where.states:
-            wanted.append(t.state.in_([str(state) for state in states]))
-        return base.where(*wanted)
-    parts = [base.where(t.state == str(state), *wanted).subquery() for state in states]
-    merged = union_all(*(select(part.c.id, part.c.value) for part in parts)).subquery("page")
-    ends = (merged.c.value, merged.c.id)
-    return select(*reversed(ends)).order_by(*(end.desc() if sort.is_descending else end for end in ends)).limit(limit)
-
-
-def _same_time(where: TaskFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if where.since is not None:
-        found.append(TAGS.c.created_at >= where.since)
-    if where.until is not None:
-        found.append(TAGS.c.created_at < where.until)
-    return found
-
-
-def _beyond(
-    value: ColumnElement[Any], key: ColumnElement[Any], sort: Sort, after: After | None
-) -> list[ColumnElement[bool]]:
-    if after is None:
-        return []
-    if sort.is_descending:
-        return [value <= after.value, or_(value < after.value, and_(value == after.value, key < after.task_id))]
-    return [value >= after.value, or_(value > after.value, and_(value == after.value, key > after.task_id))]
+#: Ids in one statement.
+_CHUNK = 500
 
 
 def page_ids(connection: Connection, where: TaskFilter, limit: int, sort: Sort, after: After | None) -> list[str]:
     """Ids of one page, in its order."""
-    return [row.id for row in connection.execute(_page(where, limit, sort, after))]
+    if where.states and not set(where.states) & set(_STATES_OF[sort.key]):
+        return []
+    found = list(roads(where))
+    road = rarest(connection, found)
+    if road is not None:
+        statement = _by_road(road, where, sort, after)
+    elif sort.key == "created_at" and where.tags:
+        statement = _by_tag(next(road for road in found if road.name == "tag"), where, sort, after)
+    else:
+        statement = _by_order(where, limit, sort, after)
+    return [row.id for row in connection.execute(statement.limit(limit))]
+
+
+def _by_road(road: Road, where: TaskFilter, sort: Sort, after: After | None) -> Select[Any]:
+    """Everything on a rare road, sorted."""
+    # Sorted by an expression: the index of the sort key would be walked from its end to find a handful.
+    value = t[sort.key] + 0
+    source = TASKS if road.source is TASKS else TAGS.join(TASKS, t.id == TAGS.c.task_id)
+    wanted = [*road.conditions, *checks(where, but=road.name), *times(where), *_sortable(sort), value.is_not(None)]
+    rows = select(t.id.label("id"), value.label("value")).select_from(source)
+    return _ordered(rows.where(*wanted), value, t.id, sort, after)
+
+
+def _by_tag(road: Road, where: TaskFilter, sort: Sort, after: After | None) -> Select[Any]:
+    """The tasks of a frequent tag in the order of its key."""
+    value, key = TAGS.c.created_at, TAGS.c.task_id
+    rows = select(key.label("id"), value.label("value")).select_from(TAGS.join(TASKS, t.id == key))
+    return _ordered(rows.where(*road.conditions, *checks(where, but="tag")), value, key, sort, after)
+
+
+def _by_order(where: TaskFilter, limit: int, sort: Sort, after: After | None) -> Select[Any]:
+    """A page in the list's own order, merged from one range of an index for each state."""
+    value = t[sort.key]
+    lead = next((name for name in BY_STATE if getattr(where, name) is not None), "") if sort.key == "created_at" else ""
+    wanted: list[Condition] = [t[lead] == getattr(where, lead)] if lead else []
+    when = t.created_at if sort.key == "created_at" else t.created_at + 0
+    wanted += [*checks(replace(where, states=()), but=lead), *times(where, when)]
+    states = [state for state in where.states or _STATES_OF[sort.key] if state in _STATES_OF[sort.key]]
+    parts = []
+    for state in states:
+        rows = select(t.id.label("id"), value.label("value")).where(t.state == str(state), value.is_not(None), *wanted)
+        if sort.key == "scheduled_at":
+            rows = rows.where(*_sortable(sort))
+        parts.append(_ordered(rows, value, t.id, sort, after).limit(limit).subquery())
+    merged = union_all(*(select(part.c.id, part.c.value) for part in parts)).subquery("page")
+    return _ordered(select(merged.c.id, merged.c.value), merged.c.value, merged.c.id, sort, None)
+
+
+def _sortable(sort: Sort) -> list[Condition]:
+    # Tasks keep the time they were once due at; what is listed is what is still to come.
+    if sort.key != "scheduled_at":
+        return []
+    return [or_(t.state == str(State.SCHEDULED), t.state == str(State.RETRYING))]
+
+
+def _ordered(
+    rows: Select[Any], value: ColumnElement[Any], key: ColumnElement[Any], sort: Sort, after: After | None
+) -> Select[Any]:
+    if after is not None:
+        is_beyond = (value.__lt__, key.__lt__) if sort.is_descending else (value.__gt__, key.__gt__)
+        reached = value <= after.value if sort.is_descending else value >= after.value
+        same = and_(value == after.value, is_beyond[1](after.task_id))
+        rows = rows.where(reached, or_(is_beyond[0](after.value), same))
+    return rows.order_by(value.desc(), key.desc()) if sort.is_descending else rows.order_by(value, key)
 
 
 def page(
@@ -120,7 +99,7 @@ def page(
 ) -> list[Task]:
     """One page of tasks."""
     ids = page_ids(connection, where, limit, sort, after)
-    rows = {row[0]: row for row in _rows_of(connection, [TASKS.c[name] for name in TASK_COLUMNS], t.id, ids)}
+    rows = {row[0]: row for row in _rows_of(connection, [t[name] for name in TASK_COLUMNS], t.id, ids)}
     attempts = {}
     if with_attempts:
         columns = [ATTEMPTS.c[name] for name in ATTEMPT_COLUMNS]
@@ -133,27 +112,20 @@ def _rows_of(
     connection: Connection, columns: Sequence[ColumnElement[Any]], key: ColumnElement[Any], ids: Sequence[str]
 ) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
-    for start in range(0, len(ids), 500):
-        statement = select(*columns).where(key.in_(ids[start : start + 500]))
+    for start in range(0, len(ids), _CHUNK):
+        statement = select(*columns).where(key.in_(ids[start : start + _CHUNK]))
         found += [tuple(row) for row in connection.execute(statement)]
     return found
 
 
-def _filtered(where: TaskFilter, *columns: ColumnElement[Any]) -> Select[Any]:
-    source, wanted = _source(where)
-    if where.states:
-        wanted.append(t.state.in_([str(state) for state in where.states]))
-    return select(*columns).select_from(source).where(*wanted, *conditions(where))
-
-
 def count(connection: Connection, where: TaskFilter) -> int:
     """How many tasks there are."""
-    found: int = connection.execute(_filtered(where, func.count())).scalar_one()
+    found: int = connection.execute(filtered(where, func.count())).scalar_one()
     return found
 
 
 def counts_by_state(connection: Connection, where: TaskFilter) -> dict[State, int]:
     """How many tasks there are in each state."""
-    statement = _filtered(where, t.state, func.count().label("tasks")).group_by(t.state)
-    found = {State(row.state): row.tasks for row in connection.execute(statement)}
+    rows = connection.execute(filtered(where, t.state, func.count().label("tasks")).group_by(t.state))
+    found = {State(row[0]): int(row[1]) for row in rows}
     return {state: found.get(state, 0) for state in State}
