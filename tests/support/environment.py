@@ -35,6 +35,13 @@ class Environment:
     _started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
+    def temporary(self) -> Path:
+        """The folder for temporary files of processes."""
+        folder = self.home / "tmp"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment of processes: ours without any setting of the caller's, and what this set-up needs."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("TQCTL_", "XDG_", "PYTEST_"))}
@@ -44,6 +51,8 @@ class Environment:
             "XDG_DATA_HOME": str(self.home / "data"),
             "TQCTL_HOME": str(self.home / "tqctl"),
             "TQCTL_NAMESPACE": self.namespace,
+            # What a killed worker leaves behind goes with the folder of the test.
+            "TMPDIR": str(self.temporary),
             "NO_COLOR": "1",
         }
         if self.redis_url is not None:
@@ -100,13 +109,15 @@ class Environment:
         return process
 
     def processes(self) -> list[int]:
-        """The ids of all living processes that were started with this home in their environment."""
+        """The ids of all living processes that were started with this home in their environment, or work inside it."""
         mark = f"TQCTL_HOME={self.home / 'tqctl'}".encode()
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 with contextlib.suppress(OSError):
-                    if mark in (entry / "environ").read_bytes().split(b"\x00"):
+                    # A server that shows a title in place of its command overwrites its environment with it.
+                    is_ours = (entry / "cwd").readlink().is_relative_to(self.home)
+                    if is_ours or mark in (entry / "environ").read_bytes().split(b"\x00"):
                         found.append(int(entry.name))
         return found
 
