@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,3 +179,16 @@ def test_a_round_whose_reply_is_lost_neither_loses_nor_doubles_a_task(
         assert sorted(lines_of(effects)) == sorted(waiting)
         assert len(lines_of(tmp_path / "started")) == 3
         assert "stale" not in world.overview().counters
+
+
+def test_a_worker_outlives_its_nursery(world: World, tmp_path: Path) -> None:
+    worker = world.worker()
+    task_id = hold(world, tmp_path)
+    world.until_state(State.RUNNING, task_id)
+    (nursery,) = children_of(worker.process.pid)
+    os.kill(nursery, signal.SIGKILL)
+    wait_until(lambda: len(lines_of(tmp_path / "started")) == 2, "its second start")
+    (tmp_path / "until").touch()
+    (task,) = world.until_state(State.SUCCEEDED, task_id)
+    assert (task.failures, task.deaths, task.is_suspect) == (0, 0, False)
+    assert worker.is_running()

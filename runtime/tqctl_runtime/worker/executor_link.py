@@ -57,8 +57,8 @@ class PoolEvents(Protocol):
     def on_started(self, executor: ExecutorLink, held: Held) -> None:
         """*held* is about to run; called for tasks that have a time limit or were doomed meanwhile."""
 
-    def on_ended(self, held: Held, now: float, outcome: int, retry: int, detail: bytes, reason: str) -> None:
-        """*held* came to an end by itself."""
+    def on_ended(self, executor: ExecutorLink, steps: list[tuple[Held, list[Any]]], now: float) -> None:
+        """Tasks came to an end by themselves: each with the step that told it."""
 
     def on_read(self, executor: ExecutorLink) -> None:
         """Some messages of *executor* were handled."""
@@ -103,6 +103,7 @@ class ExecutorLink:
         self.running: dict[int, Held] = {}
         self.done = 0
         self.idle_since = 0.0
+        self.busy_since = 0.0
         self.is_retired = False
         self.is_dead = False
         #: Why we killed it: guilty seqs; None while we did not.
@@ -161,6 +162,8 @@ class ExecutorLink:
 
     def send_tasks(self, tasks: Sequence[Held]) -> None:
         """Send a frame; a sync executor gets its tickets first, so that no ticket can mean "revoked"."""
+        if self.is_idle:
+            self.busy_since = self._loop.time()
         seq = self._last_seq
         rows = []
         for held in tasks:
@@ -251,21 +254,24 @@ class ExecutorLink:
             return False
         self._unpacker.feed(data)
         now = self._loop.time()
-        sent, running, events = self.sent, self.running, self._events
+        sent, running = self.sent, self.running
+        steps: list[tuple[Held, list[Any]]] = []
         for message in self._unpacker:
             if message[0] != frames.STEP:
-                events.on_told(self, message)
+                self._events.on_told(self, message)
                 continue
-            _, begun, ended, outcome, retry, detail, reason = message
-            if ended:
-                self.done += 1
-                events.on_ended(running.pop(ended), now, outcome, retry, detail, reason)
+            if message[2]:
+                steps.append((running.pop(message[2]), message))
+            begun = message[1]
             if begun:
                 held = sent.popleft()
                 held.started_at = now
                 running[begun] = held
                 if held.timeout_s or held.doom:
-                    events.on_started(self, held)
+                    self._events.on_started(self, held)
+        if steps:
+            self.done += len(steps)
+            self._events.on_ended(self, steps, now)
         return True
 
     def doom(self, held: Held) -> None:

@@ -27,6 +27,8 @@ log = logging.getLogger("tqctl.worker")
 TELL_AFTER = 0.05
 #: Ends in one round at most: the broker serves nobody else while it works one off.
 _ENDS_AT_ONCE = 1_000
+#: Tasks claimed in one round at most, for the same reason.
+_CLAIMS_AT_ONCE = 500
 #: What one round may carry, in bytes of details: a journal entry has a bound too.
 _BYTES_AT_ONCE = 4 * 1_048_576
 _POLL = 1.0
@@ -73,6 +75,9 @@ class Lane:
         self._may_have_tasks = True
         self._places = asyncio.Event()
         self._in_flight = False
+        self._rings = 0
+        #: Claimed by the last round and not handed out yet.
+        self._claimed: list[Claimed] = []
 
     def join(self, worker: str, queues: Sequence[str]) -> None:
         """Go on under the identity *worker*."""
@@ -109,31 +114,42 @@ class Lane:
             except TqctlError as error:
                 log.debug("bell: %s", error)
                 await asyncio.sleep(_POLL)
+            self._rings += 1
             self._may_have_tasks = True
             self._wake.set()
 
     async def _round_if_needed(self) -> bool:
-        """Make a round if there is a reason for one; False where there was none."""
-        places = self._owner.wanted()
+        """Make a round if there is a reason for one; False where there was nothing to do."""
+        claimed, self._claimed = self._claimed, []
+        places = min(max(self._owner.wanted() - len(claimed), 0), _CLAIMS_AT_ONCE)
         starts = self._owner.untold()
         if not self.outbox and not starts and not (places and self._may_have_tasks):
-            if places:
+            if claimed:
+                self._owner.take(claimed)
+            elif places:
                 self._places.set()
-            return False
+            return bool(claimed)
         ends = self._next_ends()
         del self.outbox[: len(ends)]
         self._in_flight = True
-        reply = await self._exchange(places, starts, ends)
+        rings = self._rings
+        takes_suspect = self._owner.wants_suspect() and not any(task.is_suspect for task in claimed)
+        exchange = self._loop.create_task(self._exchange(places, takes_suspect, starts, ends))
+        if claimed:
+            # The broker works on this round while what the one before claimed is handed out here.
+            await asyncio.sleep(0)
+            self._owner.take(claimed)
+        reply = await exchange
         self._in_flight = False
         self.rounds += 1
-        self._may_have_tasks = places > 0 and len(reply.claimed) >= places
+        if places:
+            self._may_have_tasks = len(reply.claimed) >= places or self._rings != rings
         for ended, code in zip(ends, reply.codes, strict=True):
             if code == STALE:
                 self.stale += 1
             self._owner.settle(ended, code)
         self._owner.told(starts)
-        if reply.claimed:
-            self._owner.take(reply.claimed)
+        self._claimed = reply.claimed
         return True
 
     def _next_ends(self) -> list[Ended]:
@@ -144,11 +160,13 @@ class Lane:
                 return self.outbox[:count]
         return self.outbox[:]
 
-    async def _exchange(self, places: int, starts: Sequence[Held], ends: Sequence[Ended]) -> RoundReply:
+    async def _exchange(
+        self, places: int, takes_suspect: bool, starts: Sequence[Held], ends: Sequence[Ended]
+    ) -> RoundReply:
         """One round; repeated under its number until it is answered."""
         self._request += 1
         worker, request = self.worker, self._request
-        pause, told = 0.05, False
+        pause, told = 0.05, ""
         while True:
             now = self._loop.time()
             call = round_(
@@ -157,18 +175,18 @@ class Lane:
                 request,
                 places=places,
                 queues=self.queues,
-                takes_suspect=places > 0 and self._owner.wants_suspect(),
+                takes_suspect=takes_suspect,
                 started=[started(h.id, h.token, _since(h, now)) for h in starts],
                 finished=[self._describe(ended, now) for ended in ends],
             )
             try:
                 return await self._link.call(call)
             except TqctlError as error:
-                if not isinstance(error, BrokerUnavailable):
+                if told != error.message and not isinstance(error, BrokerUnavailable):
                     log.error("the broker refused a round: %s", error)
                 elif not told:
                     log.warning("a round waits for the broker: %s", error)
-                told = True
+                told = error.message
             if worker != self.worker:
                 # Reaped meanwhile: what that round claimed is lost to us, its ends are offered under the new identity.
                 worker, request, self._request = self.worker, 1, 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import tempfile
@@ -29,6 +30,10 @@ def run_worker(
     Raises:
         ConfigError: an app cannot be imported; the message ends with the user's traceback.
     """
+    gc.collect()
+    gc.freeze()
+    # Thousands of tasks are held at once and die young without cycles: the default looks at them hundreds of times.
+    gc.set_threshold(50_000, 20, 20)
     return asyncio.run(_run(settings, name or f"{socket.gethostname()}-{os.getpid()}", version, on_state))
 
 

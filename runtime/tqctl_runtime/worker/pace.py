@@ -24,15 +24,16 @@ class Pace:
         self._since = 0.0
         self.rate = 0.0
 
-    def ended(self, handler: str, seconds: float) -> None:
-        """A task of *handler* ended after *seconds*."""
-        self._count += 1
+    def ended(self, handler: str, count: int, seconds: float) -> None:
+        """*count* tasks of *handler* ended that took *seconds* together."""
+        self._count += count
         mean = self._handlers.get(handler)
         if mean is None:
-            self._handlers[handler] = [seconds, 1.0]
+            self._handlers[handler] = [seconds / count, float(count)]
             return
-        mean[1] += 1.0
-        mean[0] += (seconds - mean[0]) * max(_SLOWEST_LEARNING, 1.0 / mean[1])
+        mean[1] += count
+        share = max(1.0 - (1.0 - _SLOWEST_LEARNING) ** count, count / mean[1])
+        mean[0] += (seconds / count - mean[0]) * share
 
     def seconds(self, handler: str) -> float | None:
         """How long a task of *handler* takes; None where none has ended."""

@@ -111,6 +111,8 @@ class Pool:
         self._lane = None
         for executor in list(self.executors.values()):
             executor.retire()
+        if len(self._async_names) < len(nursery.rows):
+            self._start_executor(SYNC)  # the first task need not wait for a fork
 
     def is_async(self, handler: str) -> bool:
         """Whether *handler* runs in the async executor."""
@@ -156,14 +158,17 @@ class Pool:
             executor.send_tasks([ready.popleft()])
 
     def _take_frame(self, room: int) -> list[Held]:
+        ready, pace = self.ready, self.pace
         batch: list[Held] = []
-        seconds = 0.0
-        while self.ready and len(batch) < room and seconds < FRAME_SECONDS:
-            mean = self.pace.seconds(self.ready[0].handler)
-            if mean is None or self.pace.frame_of(self.ready[0].handler) == 1:
-                break
+        handler, mean, seconds = "", 0.0, 0.0
+        while ready and len(batch) < room and seconds < FRAME_SECONDS:
+            if ready[0].handler != handler:
+                handler = ready[0].handler
+                mean = pace.seconds(handler) or 0.0
+                if pace.frame_of(handler) == 1:
+                    break
             seconds += mean
-            batch.append(self.ready.popleft())
+            batch.append(ready.popleft())
         return batch
 
     def _find_lane(self, room: int) -> ExecutorLink | None:
@@ -302,17 +307,26 @@ class Pool:
         if held.doom:
             self._stop(executor, held)
 
-    def on_ended(self, held: Held, now: float, outcome: int, retry: int, detail: bytes, reason: str) -> None:
-        """*held* came to an end by itself."""
-        self.pace.ended(held.handler, now - held.started_at)
-        executor = held.executor
-        if held.doom or held.timeout_s:
-            self.timed.discard(held)
-        if executor is not None and executor.kept.total:
-            detail, rest = merge_log(executor, detail)
-            if rest:
-                self._owner.on_note(held, None, rest)
-        self._owner.on_ended(Ended(held, OUTCOMES_BY_CODE[outcome], retry, detail, reason))
+    def on_ended(self, executor: ExecutorLink, steps: list[tuple[Held, list[Any]]], now: float) -> None:
+        """Tasks came to an end by themselves."""
+        took: dict[str, list[float]] = {}
+        for held, (_, _, _, outcome, retry, detail, reason) in steps:
+            left = detail
+            if held.doom or held.timeout_s:
+                self.timed.discard(held)
+            mine = took.get(held.handler)
+            if mine is None:
+                took[held.handler] = [1, now - held.started_at]
+            else:
+                mine[0] += 1
+                mine[1] += now - held.started_at
+            if executor.kept.total:
+                left, rest = merge_log(executor, detail)
+                if rest:
+                    self._owner.on_note(held, None, rest)
+            self._owner.on_ended(Ended(held, OUTCOMES_BY_CODE[outcome], retry, left, reason))
+        for handler, (count, seconds) in took.items():
+            self.pace.ended(handler, int(count), seconds)
 
     def on_read(self, executor: ExecutorLink) -> None:
         """Some messages of *executor* were handled: give it more, or let it go."""

@@ -40,6 +40,7 @@ _PATIENCE = 0.25
 #: How long a worker that has to leave waits for the broker to take its last results, in seconds.
 _LAST_WORDS = 5.0
 _RESTART_SECONDS = 1.0
+_NUDGE_SECONDS = 1.0
 #: The exit code of a drain that had to hand back running tasks.
 PARTIAL = 7
 
@@ -65,6 +66,7 @@ class Supervisor:
         self._ended = asyncio.Event()
         self._handed_back = False
         self._is_trusted = False
+        self._nudge_at = 0.0
         processes = settings.processes or settings.concurrency
         limits = Limits(
             settings.concurrency,
@@ -235,7 +237,9 @@ class Supervisor:
         self._heartbeat.check()
         self._watch.look(now)
         self._release_stale(now)
-        if self.untold():
+        if now >= self._nudge_at or self.untold():
+            # Each second also without a reason: no wake-up that was forgotten may leave a worker deaf.
+            self._nudge_at = now + _NUDGE_SECONDS
             self.lane.wake()
         if self.pool.nursery is None and (self._reloading is None or self._reloading.done()):
             log.error("the nursery ended: starting another")
@@ -249,6 +253,7 @@ class Supervisor:
             log.error("no nursery: %s", error.message)
             await asyncio.sleep(_RESTART_SECONDS)
         self.pool.dispatch()
+        self.lane.wake()
 
     def _release_stale(self, now: float) -> None:
         """Give back what was claimed ahead and finds no place."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.executor_link import ASYNC, SYNC, ExecutorLink, Held
 from tqctl_runtime.worker.pool import Owner, Pool
+
+log = logging.getLogger("tqctl.worker")
 
 #: Time between two looks, in seconds.
 TICK = 0.025
@@ -16,6 +19,8 @@ LONG = 0.050
 _LOG_AT_ONCE = 1_048_576
 #: Time between two signals to a loop that does not answer, in seconds.
 _INSIST = 0.1
+#: An executor that was sent tasks and starts none for so long is broken, as a fork of locked libraries can be; seconds.
+_SILENCE = 30.0
 #: An executor idle for longer is let go, the last one excepted; in seconds.
 _IDLE = 60.0
 
@@ -32,6 +37,10 @@ class Watch:
         for executor in list(self._pool.executors.values()):
             if executor.kind == SYNC and executor.running:
                 self._look_at(executor, now)
+            elif executor.sent and not executor.running and now - executor.busy_since > _SILENCE:
+                log.error("executor %d does not start what it was sent: it is replaced", executor.pid)
+                executor.busy_since = math.inf
+                executor.kill(set())
         for held in list(self._pool.timed):
             if held.started_at and held.executor is not None:
                 self._look_at_limit(held, held.executor, now)
