@@ -86,6 +86,7 @@ class Rig:
 
     def __init__(self, client: redis.Redis, namespace: str, *, is_open: bool = True) -> None:
         client.response_callbacks.clear()
+        self.client = client
         self._execute: Any = client.execute_command
         self.keys = Keys(namespace)
         self.now = NOW
