@@ -16,10 +16,10 @@ from sqlalchemy import Engine, text
 from tests.support.postgres import Postgres
 from tqctl_runtime.core.errors import ConfigError, RecordUnavailable
 from tqctl_runtime.core.settings import Settings
-from tqctl_runtime.record import columns, migrate, open_store
+from tqctl_runtime.record import columns, open_store
+from tqctl_runtime.record.schema import VERSION_TABLE
 from tqctl_runtime.record.tables import Record
 
-VERSION_TABLE = migrate.VERSION_TABLE
 POSTGRES_SHAPE = (
     """SELECT table_name, ordinal_position, column_name, data_type, is_nullable, column_default, collation_name
     FROM information_schema.columns WHERE table_schema = 'public'""",
@@ -85,6 +85,14 @@ def test_an_older_postgresql_waits_for_db_upgrade(postgres_url: str) -> None:
             store.prepare()
 
         assert caught.value.hint == "tqctl db upgrade"
+
+
+def test_a_record_of_a_newer_version_is_refused(store_url: str) -> None:
+    with open_store(Settings(database_url=store_url)) as store:
+        store.database.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+
+        with pytest.raises(ConfigError, match="newer version"):
+            store.prepare()
 
 
 def test_a_migration_that_fails_changes_nothing(empty_store_url: str) -> None:
@@ -182,6 +190,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
             ["sqlalchemy", "sqlmodel", "alembic", "psycopg"],
         ),
         ("store.queries.tasks(); store.queries.dead_letters()", ["sqlmodel", "alembic", "pydantic", "psycopg"]),
+        ("assert store.prepare() == []", ["sqlalchemy", "sqlmodel", "alembic", "psycopg"]),
         ("store.next_term('a', 'b')", ["sqlalchemy", "sqlmodel", "alembic", "psycopg"]),
     ],
 )

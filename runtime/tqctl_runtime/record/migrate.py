@@ -14,17 +14,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from sqlalchemy import Connection, inspect
 
-#: A name of our own: a user's application may keep its own history in the same database.
-VERSION_TABLE = "tqctl_schema"
-_HERE = Path(__file__).parent / "migrations"
+from tqctl_runtime.core.errors import ConfigError
+from tqctl_runtime.record.schema import GROUP, VERSION_TABLE, VERSIONS
 
 
 def configuration(connection: Connection | None = None) -> Config:
     """Alembic's configuration, which needs no file; migrations run on *connection*."""
     config = Config()
-    config.set_main_option("script_location", _escaped(_HERE))
+    config.set_main_option("script_location", _escaped(VERSIONS.parent))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(_escaped(place) for place in _locations()))
     config.attributes["connection"] = connection
@@ -36,8 +36,8 @@ def _escaped(path: Path) -> str:
 
 
 def _locations() -> list[Path]:
-    places = [_HERE / "versions"]
-    for entry in entry_points(group="tqctl.migrations"):
+    places = [VERSIONS]
+    for entry in entry_points(group=GROUP):
         spec = find_spec(entry.value)
         if spec is not None and spec.submodule_search_locations:
             places.append(Path(spec.submodule_search_locations[0]))
@@ -45,10 +45,19 @@ def _locations() -> list[Path]:
 
 
 def pending(connection: Connection) -> list[str]:
-    """Revisions that the database has not, oldest first."""
+    """Revisions that the database has not, oldest first.
+
+    Raises:
+        ConfigError: it has some that this version does not know.
+    """
     script = ScriptDirectory.from_config(configuration())
     current = _context(connection).get_current_heads()
-    done = {step.revision for head in current for step in script.iterate_revisions(head, "base")}
+    try:
+        done = {step.revision for head in current for step in script.iterate_revisions(head, "base")}
+    except RevisionError:
+        raise ConfigError(
+            f"the record was migrated by a newer version of tqctl (to {', '.join(current)})", hint="tqctl version"
+        ) from None
     return [step.revision for step in reversed(list(script.walk_revisions())) if step.revision not in done]
 
 

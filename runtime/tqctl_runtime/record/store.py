@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from tqctl_runtime.core.errors import ConfigError
 from tqctl_runtime.core.settings import Settings
-from tqctl_runtime.record import write
+from tqctl_runtime.record import schema, write
 from tqctl_runtime.record.database import Database
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Store:
 
     def check_schema(self) -> list[str]:
         """The migrations that are pending, oldest first; empty where the schema is this version's."""
+        if schema.is_current(self.database):
+            return []
         from tqctl_runtime.record import migrate
 
         with self.database.guarded(), self.database.engine().connect() as connection:
@@ -84,6 +86,8 @@ class Store:
         Raises:
             ConfigError: an older PostgreSQL, which only ``tqctl db upgrade`` changes.
         """
+        if schema.is_current(self.database):
+            return []
         if self.kind == "sqlite" or self.is_empty():
             return self.upgrade()
         self.require_schema()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from tqctl_runtime.record.migrate import VERSION_TABLE
+from tqctl_runtime.record.schema import VERSION_TABLE
 
 connection = context.config.attributes["connection"]
 context.configure(

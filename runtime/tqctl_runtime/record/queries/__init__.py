@@ -36,9 +36,9 @@ class Queries:
         limit: int = 50,
         sort: Sort | None = None,
         after: After | None = None,
-        with_attempts: bool = False,
+        with_attempts: bool = True,
     ) -> list[Task]:
-        """One page of tasks. *after* goes on where another page ended."""
+        """One page of tasks, whole unless *with_attempts* is off. *after* goes on where another page ended."""
         chosen, order = where or TaskFilter(), sort or Sort()
         return self._read(lambda c: tasks.page(c, chosen, limit, order, after, with_attempts=with_attempts))
 
