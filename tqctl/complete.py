@@ -61,21 +61,21 @@ def _handlers() -> Iterable[str]:
 
 
 def _queues() -> Iterable[str]:
-    from tqctl_runtime.broker import calls
+    from tqctl_runtime.broker import views
 
-    return _live(lambda wire, keys: [queue.name for queue in wire.call(calls.overview(keys)).queues])
+    return _live(lambda wire, keys: [queue.name for queue in wire.call(views.overview(keys)).queues])
 
 
 def _workers() -> Iterable[str]:
-    from tqctl_runtime.broker import calls
+    from tqctl_runtime.broker import views
 
-    return _live(lambda wire, keys: [worker.id for worker in wire.call(calls.overview(keys)).workers])
+    return _live(lambda wire, keys: [worker.id for worker in wire.call(views.overview(keys)).workers])
 
 
 def _tasks() -> Iterable[str]:
-    from tqctl_runtime.broker import calls
+    from tqctl_runtime.broker import views
 
-    return _live(lambda wire, keys: [queue.head for queue in wire.call(calls.overview(keys)).queues if queue.head])
+    return _live(lambda wire, keys: [queue.head for queue in wire.call(views.overview(keys)).queues if queue.head])
 
 
 _NAMES: dict[str, Callable[[], Iterable[str]]] = {

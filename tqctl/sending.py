@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import calls, views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tqctl_runtime.broker.calls import Overview
+    from tqctl_runtime.broker.views import Overview
     from tqctl_runtime.client.receipts import Durability
     from tqctl_runtime.client.sync import Client
     from tqctl_runtime.core.settings import Settings
@@ -52,7 +52,7 @@ def read_catalogue(client: Client) -> Mapping[str, Mapping[str, Any]]:
 
 def read_overview(client: Client) -> Overview:
     """The live figures."""
-    return client.wire.call(calls.overview(client.keys))
+    return client.wire.call(views.overview(client.keys))
 
 
 def has_worker(overview: Overview, handler: str, queue: str) -> bool:

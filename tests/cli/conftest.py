@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.support.environment import Environment
 from tests.support.servers import RedisServer, drop_namespace, new_namespace
 from tqctl.__main__ import main
-from tqctl_runtime.broker import calls, leader_calls, worker_calls
+from tqctl_runtime.broker import leader_calls, views, worker_calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.call import Call
 from tqctl_runtime.broker.keys import Keys
@@ -106,9 +106,9 @@ class Broker:
         info = {"name": "test", "queues": list(queues), "handlers": [row["name"] for row in rows], "concurrency": 5}
         self.call(worker_calls.register(self.keys, worker, lease_ms=60_000, info=info, rows=rows))
 
-    def task(self, task_id: str) -> calls.LiveTask:
+    def task(self, task_id: str) -> views.LiveTask:
         """The live task *task_id*."""
-        found = self.call(calls.look(self.keys, [task_id]))[0]
+        found = self.call(views.look(self.keys, [task_id]))[0]
         assert found is not None, f"{task_id} is not live"
         return found  # type: ignore[no-any-return]
 

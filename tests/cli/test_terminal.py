@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Broker, Program
 from tests.support.wait import wait_until
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import views
 
 
 class Terminal:
@@ -80,7 +80,7 @@ def terminal(*words: str) -> Iterator[Terminal]:
 
 
 def queued(broker: Broker, name: str) -> int:
-    found = [queue.ready for queue in broker.call(calls.overview(broker.keys)).queues if queue.name == name]
+    found = [queue.ready for queue in broker.call(views.overview(broker.keys)).queues if queue.name == name]
     return int(found[0]) if found else 0
 
 

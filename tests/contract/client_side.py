@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.environment import Environment
 from tests.support.wait import wait_until
-from tqctl_runtime.broker import calls, leader_calls, worker_calls
+from tqctl_runtime.broker import calls, leader_calls, views, worker_calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
@@ -106,10 +106,10 @@ class Side:
     def forget(self, *tasks: str) -> None:
         """Record, and let the broker forget final *tasks* that nobody waits for any more."""
         self.record()
-        live = [task for task in self.wire.call(calls.look(self.keys, tasks)) if task is not None]
+        live = [task for task in self.wire.call(views.look(self.keys, tasks)) if task is not None]
         versions = [(task.id, task.version & 0xFFFFFFFF) for task in live]
         self.wire.call(leader_calls.forget(self.keys, versions, wait_ms=0))
-        assert self.wire.call(calls.look(self.keys, tasks)) == [None] * len(tasks)
+        assert self.wire.call(views.look(self.keys, tasks)) == [None] * len(tasks)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -152,9 +152,9 @@ class Side:
         channel = self.keys.done_channel(task_id)
         wait_until(lambda: self.wire.command("PUBSUB", "NUMSUB", channel)[1] > 0, f"somebody listens on {channel}")
 
-    def look(self, task_id: str) -> calls.LiveTask:
+    def look(self, task_id: str) -> views.LiveTask:
         """The live task."""
-        (task,) = self.wire.call(calls.look(self.keys, [task_id]))
+        (task,) = self.wire.call(views.look(self.keys, [task_id]))
         assert task is not None
         return task
 

@@ -15,7 +15,7 @@ from tests.contract.client_side import Face, Side
 from tests.support.environment import Environment
 from tests.support.proxy import Proxy
 from tests.support.wait import wait_until
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import calls, views
 from tqctl_runtime.client import Client, PartlySubmitted, Unconfirmed, receipts
 from tqctl_runtime.core.errors import (
     BrokerUnavailable,
@@ -168,12 +168,12 @@ def test_what_a_rebuilt_broker_lost_is_submitted_again_until_it_is_recorded(
     side.wire.command("HSET", side.keys.build("wm"), "at", FUTURE_MS, "epoch", 1)
     task_id = new_id("tsk")
     sent = background(client.do, "submit", "echo", {"message": "a"}, id=task_id, durability="recorded")
-    wait_until(lambda: side.wire.call(calls.look(side.keys, [task_id]))[0], "the task is queued")
+    wait_until(lambda: side.wire.call(views.look(side.keys, [task_id]))[0], "the task is queued")
     lost = [side.keys.build(name) for name in ("st", "env", "journal")]
     side.wire.command("DEL", *lost, side.keys.build("ready", "mail"))
     side.wire.command("HSET", side.keys.meta, "epoch", 2)
     side.wire.command("HSET", side.keys.build("wm"), "epoch", 2)
-    wait_until(lambda: side.wire.call(calls.look(side.keys, [task_id]))[0], "the task is queued again")
+    wait_until(lambda: side.wire.call(views.look(side.keys, [task_id]))[0], "the task is queued again")
     side.wire.command("HSET", side.keys.build("wm"), "seq", 1_000)
     assert sent.result(30) == task_id
 
@@ -197,7 +197,7 @@ def test_a_submit_whose_answer_was_lost_is_repeated_and_queued_once(
         proxy.pause("down")
         task_id = new_id("tsk")
         sent = background(client.submit, "echo", {"message": "a"}, id=task_id)
-        wait_until(lambda: side.wire.call(calls.look(side.keys, [task_id]))[0], "the task is queued")
+        wait_until(lambda: side.wire.call(views.look(side.keys, [task_id]))[0], "the task is queued")
         proxy.cut()
         proxy.resume()
         assert sent.result(30) == task_id
@@ -219,7 +219,7 @@ def test_busy_after_a_lost_answer_is_not_told_as_nothing_queued(
         proxy.resume()
         with pytest.raises((Busy, Unconfirmed)) as caught:
             sent.result(30)
-        assert side.wire.call(calls.overview(side.keys)).queues[0].ready == 1
+        assert side.wire.call(views.overview(side.keys)).queues[0].ready == 1
         # Busy only where the lost request never left this machine.
         assert isinstance(caught.value, Unconfirmed) or proxy.accepted == 1
 

@@ -14,9 +14,10 @@ from tests.support.environment import Environment
 from tests.support.servers import RedisServer
 from tests.support.wait import wait_until
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.calls import Overview, overview, submit, watermark
+from tqctl_runtime.broker.calls import submit, watermark
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import COORDINATOR, elect, open_gate, server_info
+from tqctl_runtime.broker.views import Overview, overview
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.leader import Leader
 from tqctl_runtime.coordinator.pressure import Pressure, is_memory_short

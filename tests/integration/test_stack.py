@@ -15,8 +15,9 @@ from tests.support.wait import wait_until
 from tqctl_runtime import stack
 from tqctl_runtime.broker import embedded as private_server
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.calls import look, submit
+from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.views import look
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, Conflict, NotFound, Unavailable, UsageError
 from tqctl_runtime.core.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.worker_world import FIXED, World, children_of, lines_of
 from tests.support.wait import wait_until
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import calls, views
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF
 from tqctl_runtime.core.states import State
 
@@ -135,7 +135,7 @@ def test_progress_and_live_log_are_there_while_a_task_runs(world: World, tmp_pat
     world.worker()
     until = tmp_path / "until"
     (task_id,) = world.submit("talk_and_hold", {"until": str(until)})
-    chunks = wait_until(lambda: world.wire.call(calls.log_entries(world.keys, task_id)), "live lines")
+    chunks = wait_until(lambda: world.wire.call(views.log_entries(world.keys, task_id)), "live lines")
     assert chunks[0][1:] == (1, b"early line\n")
     until.touch()
     world.until_state(State.SUCCEEDED, task_id)

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 from tests.integration.worker_rig import APP
 from tests.support.wait import wait_until
-from tqctl_runtime.broker import calls, leader_calls
+from tqctl_runtime.broker import calls, leader_calls, views
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.calls import LiveTask, Overview
+from tqctl_runtime.broker.views import views.LiveTask, Overview
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.core.attempt import Detail
@@ -139,14 +139,14 @@ class World:
         self.wire.call(leader_calls.promote(self.keys, term=TERM))
         self.wire.call(leader_calls.reap(self.keys, term=TERM, interval_ms=60_000, lease_ms=3_000))
 
-    def look(self, *ids: str) -> list[LiveTask]:
+    def look(self, *ids: str) -> list[views.LiveTask]:
         """The tasks as the broker knows them."""
         found = [task for start in range(0, len(ids), 500) for task in self._look(ids[start : start + 500])]
         assert len(found) == len(ids)
         return found
 
-    def _look(self, ids: Sequence[str]) -> list[LiveTask]:
-        return [task for task in self.wire.call(calls.look(self.keys, ids)) if task is not None]
+    def _look(self, ids: Sequence[str]) -> list[views.LiveTask]:
+        return [task for task in self.wire.call(views.look(self.keys, ids)) if task is not None]
 
     def until(self, predicate: Callable[[], Any], description: str) -> Any:
         """Lead until *predicate* is true; its value."""
@@ -157,12 +157,12 @@ class World:
 
         return wait_until(look, description)
 
-    def until_state(self, state: State, *ids: str) -> list[LiveTask]:
+    def until_state(self, state: State, *ids: str) -> list[views.LiveTask]:
         """Lead until all of *ids* are in *state*."""
         self.until(lambda: all(task.state is state for task in self.look(*ids)), f"{len(ids)} tasks {state}")
         return self.look(*ids)
 
-    def until_final(self, *ids: str) -> list[LiveTask]:
+    def until_final(self, *ids: str) -> list[views.LiveTask]:
         """Lead until all of *ids* are in a final state."""
         self.until(lambda: all(task.state in FINAL for task in self.look(*ids)), f"{len(ids)} final tasks")
         return self.look(*ids)
@@ -171,9 +171,9 @@ class World:
         """Ask for *ids* to be cancelled."""
         self.wire.call(calls.cancel(self.keys, ids, reason="not wanted", who="test"))
 
-    def overview(self) -> Overview:
+    def overview(self) -> views.Overview:
         """The live figures."""
-        return self.wire.call(calls.overview(self.keys))
+        return self.wire.call(views.overview(self.keys))
 
     def rows(self, *kinds: str) -> list[list[Any]]:
         """Journal rows of *kinds*, oldest first."""
@@ -186,7 +186,7 @@ class World:
         """How the attempts of *task_id* ended, in their order."""
         return [str(OUTCOMES_BY_CODE[row[4]]) for row in self.rows("F") if row[2].decode() == task_id]
 
-    def detail(self, task: LiveTask) -> Detail:
+    def detail(self, task: views.LiveTask) -> Detail:
         """What the last attempt of a final watched task left."""
         return Detail.from_bytes(task.detail)
 

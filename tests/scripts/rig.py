@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from tqctl_runtime.broker import calls, leader_calls, worker_calls
+from tqctl_runtime.broker import calls, leader_calls, views, worker_calls
 from tqctl_runtime.broker.call import Call, translate_error
 from tqctl_runtime.broker.calls import BulkReply, SubmitReply
 from tqctl_runtime.broker.keys import Keys
@@ -131,10 +131,10 @@ class Rig:
     def watch(self, *ids: str) -> list[calls.Watched]:
         return self.do(calls.watch(self.keys, ids, now=self.now))
 
-    def look(self, *ids: str) -> list[calls.LiveTask | None]:
-        return self.do(calls.look(self.keys, ids, now=self.now))
+    def look(self, *ids: str) -> list[views.LiveTask | None]:
+        return self.do(views.look(self.keys, ids, now=self.now))
 
-    def live(self, task_id: str) -> calls.LiveTask:
+    def live(self, task_id: str) -> views.LiveTask:
         """The one live task *task_id*."""
         (found,) = self.look(task_id)
         assert found is not None

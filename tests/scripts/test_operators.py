@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.scripts.rig import NOW, Rig, score, task
-from tqctl_runtime.broker import calls, worker_calls
+from tqctl_runtime.broker import calls, views, worker_calls
 from tqctl_runtime.broker.calls import ABSENT, CANCELLED, DONE, FINAL, REQUESTED, Recorded
 from tqctl_runtime.broker.worker_calls import FINISHED
 from tqctl_runtime.core.states import Outcome, State
@@ -295,9 +295,9 @@ def test_a_resume_ends_a_pause_and_rings(rig: Rig) -> None:
 
 def test_a_pause_that_has_passed_is_not_shown(rig: Rig) -> None:
     rig.pause("default", 1_000)
-    (queue,) = rig.do(calls.overview(rig.keys, now=rig.now)).queues
+    (queue,) = rig.do(views.overview(rig.keys, now=rig.now)).queues
     assert queue.pause is not None
-    (queue,) = rig.do(calls.overview(rig.keys, now=rig.now + 1_000)).queues
+    (queue,) = rig.do(views.overview(rig.keys, now=rig.now + 1_000)).queues
     assert queue.pause is None
 
 
@@ -340,6 +340,6 @@ def test_operators_may_write_any_text(rig: Rig) -> None:
     rig.cancel("A", reason='"quoted" é \n }{', who="ann o'nym")
     rig.do(calls.pause(rig.keys, "q", reason='"quoted" é \n }{', who="x", now=rig.now))
     assert rig.rows()[1][-2:] == ('"quoted" é \n }{', "ann o'nym")
-    (queue,) = [q for q in rig.do(calls.overview(rig.keys, now=rig.now)).queues if q.name == "q"]
+    (queue,) = [q for q in rig.do(views.overview(rig.keys, now=rig.now)).queues if q.name == "q"]
     assert queue.pause is not None
     assert queue.pause["reason"] == '"quoted" é \n }{'

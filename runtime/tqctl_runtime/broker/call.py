@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.scripts import Script, load
@@ -16,8 +15,7 @@ Word = bytes | str | int
 CALL_TIMEOUT = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
+class Call(NamedTuple, Generic[R]):
     """A command or a script with its arguments, and the function that reads its reply."""
 
     name: str

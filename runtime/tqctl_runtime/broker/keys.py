@@ -7,11 +7,10 @@ from this table; no script and no other module spells a key.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class KeySpec:
+class KeySpec(NamedTuple):
     """One kind of key. *pattern* has at most one ``{}``; *bound* says why it cannot grow or stay for ever."""
 
     name: str

@@ -7,9 +7,9 @@ first. Scripts are called by content hash, so two releases never share one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from tqctl_runtime.broker.keys import lua_builders
 from tqctl_runtime.core.retry import MAX_DEATHS
@@ -17,6 +17,7 @@ from tqctl_runtime.core.states import OUTCOME_CODES, STATE_CODES
 
 _ROOT = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^--- include (\w+)$", re.MULTILINE)
+_CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
 _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 #: The layout of lines in ``st``; a script refuses another one.
@@ -25,8 +26,7 @@ LINE_LAYOUT = 1
 PRIORITY_BAND = 2**39
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(NamedTuple):
     """One assembled operation."""
 
     name: str
@@ -71,7 +71,8 @@ def _constants(body: str) -> str:
     numbers = {f"S_{state.upper()}": code for state, code in STATE_CODES.items()}
     numbers |= {f"O_{outcome.upper()}": code for outcome, code in OUTCOME_CODES.items()}
     numbers |= {"LINE_LAYOUT": LINE_LAYOUT, "PRIORITY_BAND": PRIORITY_BAND, "MAX_DEATHS": MAX_DEATHS}
-    used = {name: value for name, value in numbers.items() if re.search(rf"\b{name}\b", body)}
+    words = set(_CONSTANT.findall(body))
+    used = {name: value for name, value in numbers.items() if name in words}
     if not used:
         return ""
     return f"local {', '.join(used)} = {', '.join(map(str, used.values()))}"

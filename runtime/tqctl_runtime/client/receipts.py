@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from tqctl_runtime.broker.calls import Accepted, Position, Watermark
 from tqctl_runtime.core.errors import Busy, Conflict, Partial, Pending, UsageError
@@ -20,8 +19,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
 PATIENCE = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What became of one submission.
 
     *state* is None where the task was there before: the same id (*is_known*), or the same idempotency key or unique

@@ -14,7 +14,7 @@ from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, TqctlError
 
 if TYPE_CHECKING:
-    from tqctl_runtime.broker.calls import Overview
+    from tqctl_runtime.broker.views import Overview
     from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.record.store import Store
     from tqctl_runtime.record.write import Checkpoint
@@ -71,7 +71,7 @@ class Scene:
     @cached_property
     def overview(self) -> Overview | None:
         """The live figures of the namespace; None while it is not open."""
-        from tqctl_runtime.broker.calls import overview
+        from tqctl_runtime.broker.views import overview
 
         if self.wire is None or self.opened is None:
             return None

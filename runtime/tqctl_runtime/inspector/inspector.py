@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import calls, views
 from tqctl_runtime.client.outcomes import Ended, no_such_task
 from tqctl_runtime.core.errors import AmbiguousId, NotFound, Pending, RecordUnavailable, WaitTimeout
 from tqctl_runtime.core.ids import TAIL_MINIMUM, ULID_LENGTH, is_task_id
@@ -102,7 +102,7 @@ class Inspector:
             raise no_such_task(task_id)
         return recorded
 
-    def _views(self, task_id: str) -> tuple[calls.LiveTask | None, Task | None]:
+    def _views(self, task_id: str) -> tuple[views.LiveTask | None, Task | None]:
         live = self._live.look([task_id]).get(task_id)
         try:
             recorded = self._store.lookup.task(task_id)
@@ -305,16 +305,16 @@ class Inspector:
         """
         return self._live.lag()
 
-    def overview(self) -> calls.Overview:
+    def overview(self) -> views.Overview:
         """The live figures of everything.
 
         Raises:
             BrokerUnavailable: the broker cannot be asked.
         """
-        return self._live.ask(calls.overview(self._live.keys))
+        return self._live.ask(views.overview(self._live.keys))
 
-    def _try_overview(self) -> calls.Overview | None:
-        overview = self._live.try_ask(calls.overview(self._live.keys))
+    def _try_overview(self) -> views.Overview | None:
+        overview = self._live.try_ask(views.overview(self._live.keys))
         self._freshness.note_absence()
         return overview
 
@@ -332,6 +332,6 @@ class Inspector:
         self.close()
 
 
-def _is_behind(live: calls.LiveTask, recorded: Task | None) -> bool:
+def _is_behind(live: views.LiveTask, recorded: Task | None) -> bool:
     """Whether the record lacks something that *live* shows was decided."""
     return recorded is None or recorded.state != live.state or len(recorded.attempts) < live.attempts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tqctl_runtime.broker.calls import LiveQueue, LiveWorker, Overview
+from tqctl_runtime.broker.views import LiveQueue, LiveWorker, Overview
 from tqctl_runtime.core.clock import iso
 from tqctl_runtime.core.states import State
 from tqctl_runtime.inspector.models import CoordinatorInfo, Pause, QueueInfo, WorkerInfo

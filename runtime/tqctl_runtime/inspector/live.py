@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import calls, views
 from tqctl_runtime.broker.call import Call, Word, text
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import read_journal
@@ -92,11 +92,11 @@ class Live:
         """
         return self.wire.call_idempotent(call)
 
-    def look(self, ids: Sequence[str]) -> dict[str, calls.LiveTask]:
+    def look(self, ids: Sequence[str]) -> dict[str, views.LiveTask]:
         """The live ones of *ids*; none where the broker cannot be asked."""
-        found: dict[str, calls.LiveTask] = {}
+        found: dict[str, views.LiveTask] = {}
         for start in range(0, len(ids), calls.CHUNK):
-            for task in self.try_ask(calls.look(self.keys, ids[start : start + calls.CHUNK])) or ():
+            for task in self.try_ask(views.look(self.keys, ids[start : start + calls.CHUNK])) or ():
                 if task is not None:
                     found[task.id] = task
         return found
@@ -150,7 +150,7 @@ class Live:
         Raises:
             BrokerUnavailable: the broker cannot be asked.
         """
-        overview = self.ask(calls.overview(self.keys))
+        overview = self.ask(views.overview(self.keys))
         rows = max(overview.lag_rows, 0)
         age = self._oldest_missing(overview.now) if rows else 0
         return RecordLag(rows, age, overview.journal_entries, overview.is_recorder_alive)

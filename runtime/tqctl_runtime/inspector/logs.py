@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import views
 from tqctl_runtime.broker.call import Call, Word, pairs, text
 from tqctl_runtime.core.errors import RecordUnavailable
 from tqctl_runtime.core.states import FINAL
@@ -46,7 +46,7 @@ def recorded(store: Store, task_id: str) -> list[Chunk]:
 def _read_live(live: Live, task_id: str, after: str) -> list[Entry]:
     found: list[Entry] = []
     while True:
-        page = live.try_ask(calls.log_entries(live.keys, task_id, after, count=_PAGE)) or []
+        page = live.try_ask(views.log_entries(live.keys, task_id, after, count=_PAGE)) or []
         found += page
         if len(page) < _PAGE:
             return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tqctl_runtime.broker.calls import LiveTask
+from tqctl_runtime.broker.views import LiveTask
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.clock import iso
 from tqctl_runtime.core.states import FINAL, State

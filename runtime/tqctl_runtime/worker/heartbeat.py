@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from tqctl_runtime.broker.keys import Keys
@@ -100,7 +99,7 @@ class Heartbeat:
             figures=self._owner.figures(),
         )
         try:
-            reply = await self._link.call(replace(call, timeout=min(call.timeout, self._interval)))
+            reply = await self._link.call(call._replace(timeout=min(call.timeout, self._interval)))
         except TqctlError as error:
             log.warning("no heartbeat: %s", error)
             return False
