@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,8 @@ def newest() -> str:
 
 def is_current(database: Database) -> bool:
     """Whether the database has exactly our newest revision; False also where only Alembic can tell."""
+    from importlib.metadata import entry_points
+
     if entry_points(group=GROUP):
         return False
     try:

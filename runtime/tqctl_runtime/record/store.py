@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Self
 
 from tqctl_runtime.core.errors import ConfigError
 from tqctl_runtime.core.settings import Settings
-from tqctl_runtime.record import schema, write
 from tqctl_runtime.record.database import Database
 
 if TYPE_CHECKING:
+    from tqctl_runtime.record import write
     from tqctl_runtime.record.lookup import Lookup
     from tqctl_runtime.record.prune import Pruning
     from tqctl_runtime.record.queries import Queries
@@ -54,6 +54,8 @@ class Store:
 
     def check_schema(self) -> list[str]:
         """The migrations that are pending, oldest first; empty where the schema is this version's."""
+        from tqctl_runtime.record import schema
+
         if schema.is_current(self.database):
             return []
         from tqctl_runtime.record import migrate
@@ -86,6 +88,8 @@ class Store:
         Raises:
             ConfigError: an older PostgreSQL, which only ``tqctl db upgrade`` changes.
         """
+        from tqctl_runtime.record import schema
+
         if schema.is_current(self.database):
             return []
         if self.kind == "sqlite" or self.is_empty():
@@ -105,18 +109,26 @@ class Store:
 
     def checkpoint(self) -> write.Checkpoint | None:
         """How far the journal is recorded; None where the record was never paired."""
+        from tqctl_runtime.record import write
+
         return write.read_checkpoint(self.database)
 
     def pair(self, pairing: str, epoch: int) -> write.Checkpoint:
         """Pair the record with a broker, unless it is paired already; returns what holds."""
+        from tqctl_runtime.record import write
+
         return write.create_checkpoint(self.database, pairing, epoch)
 
     def next_term(self, role: str, holder: str) -> int:
         """A term for *role* above every one given out before."""
+        from tqctl_runtime.record import write
+
         return write.next_term(self.database, role, holder)
 
     def writer(self, term: int) -> write.Writer:
         """The recorder's writer under *term*."""
+        from tqctl_runtime.record import write
+
         return write.Writer(self.database, term)
 
     def close(self) -> None:
