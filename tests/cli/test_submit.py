@@ -86,7 +86,7 @@ def test_a_delay_schedules_and_at_says_how_it_was_understood(program: Program, b
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["nosuch"], "no handler is called 'nosuch'", "known: echo, shell"),
+        (["nosuch"], "no handler is called 'nosuch'", "known: compute, echo"),
         (["ecko", "-p", "message=x"], "no handler is called 'ecko'", "did you mean echo?"),
         (["echo"], "echo needs message", "tqctl submit echo -p message=text"),
         (["echo", "-p", "mesage=x"], "echo has no parameter 'mesage'", "did you mean message?"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import secrets
 import socket
 import ssl
 import subprocess
@@ -13,61 +11,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.contract.link_side import KEY, AsyncioWire, plain, script, unseen_script
 from tests.support.proxy import Proxy
 from tests.support.servers import RedisServer
-from tests.support.wait import wait_until
-from tqctl_runtime.broker import link as link_module
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.call import Call
-from tqctl_runtime.broker.link import Link
-from tqctl_runtime.broker.scripts import Script
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, ConfigError, TqctlError
 
 TLS = Path(__file__).parent / "tls"
-KEY = "{tq:wire-and-link}:key"
-
-
-def plain(*words: Any, timeout: float = 5.0) -> Call[Any]:
-    return Call("plain", words, lambda reply: reply, timeout=timeout)
-
-
-def script(source: str, *args: Any, timeout: float = 5.0) -> Call[Any]:
-    return Call(
-        "script", args, lambda reply: reply, Script("script", source, sha1(source.encode()).hexdigest()), KEY, timeout
-    )
-
-
-def unseen_script(*args: Any) -> Call[Any]:
-    """A script that no server has in its cache; it returns its first argument."""
-    return script(f"-- {secrets.token_hex(8)}\nreturn ARGV[1]", *args)
-
-
-class AsyncioWire:
-    """A link behind the face of a wire, so that one test holds both to the same contract."""
-
-    def __init__(self, address: BrokerAddress, **options: Any) -> None:
-        self._runner = asyncio.Runner()
-        self._link = self._runner.run(self._make(address, options))
-
-    async def _make(self, address: BrokerAddress, options: dict[str, Any]) -> Link:
-        return Link(address, **options)
-
-    def call(self, call: Call[Any]) -> Any:
-        return self._runner.run(self._link.call(call))
-
-    def call_idempotent(self, call: Call[Any], *, patience: float = 10.0) -> Any:
-        return self._runner.run(self._link.call_idempotent(call, patience=patience))
-
-    def close(self) -> None:
-        self._runner.run(self._link.aclose())
-        self._runner.close()
 
 
 @pytest.fixture(params=["wire", "link"])
@@ -331,145 +287,8 @@ def test_a_forked_child_makes_a_connection_of_its_own(valkey: RedisServer) -> No
         assert wire.command("CLIENT", "ID") == mine
 
 
-def test_a_cancelled_call_leaves_no_reply_behind(broker_address_url: str) -> None:
-    async def scenario() -> None:
-        with Proxy(broker_address_url) as proxy:
-            async with Link(BrokerAddress.parse(proxy.url)) as link:
-                await link.call(plain("PING"))
-                proxy.pause("down")
-                asked = asyncio.create_task(link.call(plain("ECHO", "cancelled")))
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                asked.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await asked
-                proxy.resume()
-
-                for number in range(20):
-                    assert await link.call(plain("ECHO", number)) == str(number).encode()
-
-    asyncio.run(scenario())
-
-
-def test_many_tasks_share_a_link_without_mixing_replies(broker_address_url: str) -> None:
-    async def scenario() -> None:
-        async with Link(BrokerAddress.parse(broker_address_url)) as link:
-
-            async def ask(number: int) -> bytes:
-                return bytes(await link.call(plain("ECHO", number)))
-
-            answers = await asyncio.gather(*[ask(number) for number in range(300)])
-            assert answers == [str(number).encode() for number in range(300)]
-
-    asyncio.run(scenario())
-
-
-def test_a_blocking_call_may_wait_longer_than_any_other_and_holds_nobody_up(broker_address_url: str) -> None:
-    async def scenario() -> None:
-        async with Link(BrokerAddress.parse(broker_address_url)) as link:
-            bell = "{tq:wire-and-link}:bell"
-            waiting = asyncio.create_task(link.blocking(plain("BLPOP", bell, 20, timeout=0.01), 20))
-            assert await link.call(plain("PING")) == b"PONG"
-            await link.call(plain("RPUSH", bell, "ding"))
-
-            assert await waiting == [bell.encode(), b"ding"]
-
-    asyncio.run(scenario())
-
-
-def test_a_listener_connects_again_after_a_cut(broker_address_url: str) -> None:
-    async def scenario() -> None:
-        channel = "{tq:wire-and-link}:heard"
-        with Proxy(broker_address_url) as proxy:
-            async with Link(BrokerAddress.parse(proxy.url)) as link:
-                ready = asyncio.Event()
-                heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-
-                async def listen() -> None:
-                    async for message in link.listen(channel, ready=ready):
-                        await heard.put(message)
-
-                listening = asyncio.create_task(listen())
-                await ready.wait()
-                await link.command("PUBLISH", channel, "before")
-                assert await asyncio.wait_for(heard.get(), 10) == (channel, b"before")
-
-                proxy.cut()
-                ready.clear()
-                await ready.wait()
-                await link.call_idempotent(plain("PUBLISH", channel, "after"))
-
-                assert await asyncio.wait_for(heard.get(), 10) == (channel, b"after")
-                listening.cancel()
-
-    asyncio.run(scenario())
-
-
-def test_a_listener_on_a_half_open_link_notices_and_connects_again(
-    broker_address_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link_module, "LISTEN_PING", 0.1)
-
-    async def scenario() -> None:
-        channel = "{tq:wire-and-link}:half-open"
-        with Proxy(broker_address_url) as proxy:
-            address = BrokerAddress.parse(proxy.url)
-            async with Link(address) as link, Link(BrokerAddress.parse(broker_address_url)) as other:
-                ready = asyncio.Event()
-                heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-
-                async def listen() -> None:
-                    async for message in link.listen(channel, ready=ready):
-                        await heard.put(message)
-
-                listening = asyncio.create_task(listen())
-                await ready.wait()
-                ready.clear()
-                proxy.pause()
-                await asyncio.to_thread(wait_until, lambda: proxy.accepted > 1, "a second connection is tried")
-                proxy.resume()
-                await ready.wait()
-                await other.command("PUBLISH", channel, "after")
-
-                assert await asyncio.wait_for(heard.get(), 10) == (channel, b"after")
-                listening.cancel()
-
-    asyncio.run(scenario())
-
-
-def test_a_closed_link_refuses_calls(broker_address_url: str) -> None:
-    async def scenario() -> None:
-        link = Link(BrokerAddress.parse(broker_address_url))
-        await link.call(plain("PING"))
-        await link.aclose()
-        with pytest.raises(BrokerUnavailable, match="closed"):
-            await link.call_idempotent(plain("PING"))
-
-    asyncio.run(scenario())
-
-
 def test_the_wire_loads_nothing_that_a_shell_command_would_feel() -> None:
     code = "import sys, tqctl_runtime.broker.wire; print(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert {"ssl", "asyncio", "redis", "tenacity", "hashlib", "subprocess", "logging"} & set(loaded) == set()
-
-
-def test_the_link_sends_nothing_twice_by_itself() -> None:
-    async def scenario() -> None:
-        received: list[bytes] = []
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            received.append(await reader.read(4096))
-            writer.close()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with server, Link(BrokerAddress.parse(f"redis://127.0.0.1:{port}")) as link:
-            with pytest.raises(BrokerUnavailable):
-                await link.call(plain("INCR", KEY))
-
-        assert len(received) == 1
-        assert received[0].count(b"INCR") == 1
-
-    asyncio.run(scenario())
