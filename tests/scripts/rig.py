@@ -99,7 +99,9 @@ class Rig:
         try:
             return call.decode(self._send(call))
         except redis.ResponseError as error:
-            raise translate_error(str(error)) from None
+            # redis-py takes the first word off the errors that it knows.
+            code = getattr(error, "status_code", None)
+            raise translate_error(f"{code} {error}" if code else str(error)) from None
 
     def _send(self, call: Call[Any]) -> Any:
         try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.scripts.rig import HOUR, NOW, Rig, score, task
 from tqctl_runtime.broker import worker_calls
 from tqctl_runtime.broker.call import script_call
 from tqctl_runtime.core.errors import LeaseLost, TqctlError
+from tqctl_runtime.core.serializer import pack_for_lua
 from tqctl_runtime.core.states import Outcome, State
 
 
@@ -119,7 +122,7 @@ def test_a_start_is_counted_and_told_once(rig: Rig) -> None:
     begun = worker_calls.started("A", held.token, 400)
     with rig.changes() as seen:
         rig.round(started=[begun, begun])
-    slot = {"slot:w1": (2, "", [], [])}
+    slot: dict[str, Any] = {"slot:w1": (2, "", [], [])}
     assert seen.keys == {"st/A.state": "running", "st/A.v": 2, "st/A.attempts": 1, "st/A.started": NOW + 600} | slot
     assert seen.rows == [("R", NOW + 1_000, "A", 2, 1, "w1", NOW + 600)]
     with rig.changes() as seen:
@@ -242,7 +245,7 @@ def test_at_the_second_mark_claims_stop_and_finishes_go_on(rig: Rig) -> None:
 def test_a_report_that_cannot_be_read_changes_nothing(rig: Rig) -> None:
     rig.submit(task("A"))
     (held,) = rig.claim()
-    begun = worker_calls.pack_for_lua([worker_calls.started("A", held.token, 0)])
+    begun = pack_for_lua([worker_calls.started("A", held.token, 0)])
     call = script_call(rig.keys, "round", list, "w1", 2, 0, 0, begun, b"\xc1", now=rig.now)
     with rig.changes() as seen, pytest.raises(TqctlError):
         rig.do(call)

@@ -87,9 +87,7 @@ def test_each_outcome_changes_exactly_this(
     state, *counts, reason = told
     is_back = "q:default/A" in changed or "s:default/A" in changed
     assert seen.keys == FIRST | ended([1]) | changed | ({"b:default": [b"1"]} if is_back else {})
-    assert seen.rows == [
-        ("F", NOW, "A", 2, str(outcome), state, 1, "w1", NOW - 10, *counts, reason, b"\x00\xff")
-    ]
+    assert seen.rows == [("F", NOW, "A", 2, str(outcome), state, 1, "w1", NOW - 10, *counts, reason, b"\x00\xff")]
 
 
 @pytest.mark.parametrize(("outcome", "options", "changed", "told"), ENDS, ids=NAMES)
@@ -101,7 +99,7 @@ def test_an_end_after_a_told_start_is_the_same_attempt(
     with rig.changes() as seen:
         assert rig.finish(one, outcome, since_start_ms=1, reason="said", **options) == FINISHED
     states = {"st/A.state": changed.get("st/A.state", "queued"), "st/A.v": 3}
-    own = {"own:w1/A": None, "st/A.held": 0, "slot:w1": (3, "", [1], [])}
+    own: dict[str, Any] = {"own:w1/A": None, "st/A.held": 0, "slot:w1": (3, "", [1], [])}
     assert seen.keys == own | changed | states
     state, *counts, reason = told
     assert seen.rows == [("F", NOW, "A", 3, str(outcome), state, 1, "w1", NOW - 700, *counts, reason, b"")]

@@ -256,7 +256,8 @@ def test_the_third_lone_death_by_the_reaper_is_poison(led: Rig) -> None:
 
 
 def test_only_the_dead_are_reaped(led: Rig) -> None:
-    (dead,), (alive,) = hold(led, "A", worker="w1"), hold(led, "B", worker="w2")
+    hold(led, "A", worker="w1")
+    (alive,) = hold(led, "B", worker="w2")
     for _ in range(10):
         led.now += 3 * INTERVAL
         led.beat("w2", alive)

@@ -205,9 +205,8 @@ def test_back_pressure_refuses_a_submit_before_anything_is_written(rig: Rig, mar
     rig.submit(task("A"))
     rig.lead()
     rig.marks(**marks)
-    with rig.changes() as seen:
-        with pytest.raises(Busy) as busy:
-            rig.submit(task("B"), task("A"))
+    with rig.changes() as seen, pytest.raises(Busy) as busy:
+        rig.submit(task("B"), task("A"))
     assert busy.value.retry_after == 1
     assert (seen.keys, seen.rows) == ({}, [])
 
