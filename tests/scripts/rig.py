@@ -151,7 +151,8 @@ class Rig:
     def round(self, worker: str = "w1", *, request: int | None = None, places: int = 0, **more: Any) -> RoundReply:
         """One round; *request* repeats an earlier number, by default it is the next one."""
         if request is None:
-            request = self.requests[worker] = self.requests.get(worker, 0) + 1
+            request = self.requests.get(worker, 0) + 1
+        self.requests[worker] = max(request, self.requests.get(worker, 0))
         queues = more.pop("queues", ("default",))
         call = worker_calls.round_(self.keys, worker, request, places=places, queues=queues, now=self.now, **more)
         return self.do(call)
