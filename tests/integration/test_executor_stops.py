@@ -48,9 +48,9 @@ def test_a_handler_that_does_not_end_is_stopped_by_a_cancel_request(rig: Rig, ha
 @pytest.mark.parametrize("handler", sorted(SOFT - {"async_sleep"}))
 def test_a_soft_stop_keeps_the_executor(rig: Rig, handler: str) -> None:
     rig.run(handler, timeout_s=0.2)
-    (executor,) = rig.pool.executors.values()
+    before = list(rig.pool.executors.values())
     rig.run(handler, timeout_s=0.2)
-    assert list(rig.pool.executors.values()) == [executor]
+    assert list(rig.pool.executors.values()) == before
 
 
 @pytest.mark.parametrize("handler", SYNC)

@@ -16,7 +16,6 @@ from tests.integration.worker_rig import APP
 from tests.support.wait import wait_until
 from tqctl_runtime.broker import calls, leader_calls, views
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.views import views.LiveTask, Overview
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.core.attempt import Detail
