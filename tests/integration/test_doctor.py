@@ -20,7 +20,7 @@ from tqctl_runtime.core.submission import build_submission
 from tqctl_runtime.doctor import Finding
 from tqctl_runtime.doctor.scene import Scene
 from tqctl_runtime.record import open_store
-from tqctl_runtime.record.migrate import VERSION_TABLE
+from tqctl_runtime.record.schema import VERSION_TABLE
 
 
 def problems(settings: Settings) -> dict[str, Finding]:

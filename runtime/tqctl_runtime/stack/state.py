@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker import embedded
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.views import Overview, overview
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import pairing, server_info
+from tqctl_runtime.broker.views import Overview, overview
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.core.errors import BrokerUnavailable
 from tqctl_runtime.observe import registry
