@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tqctl_runtime.core.errors import ConfigError, RecordUnavailable
@@ -26,6 +27,7 @@ from tqctl_runtime.record.columns import (
     WORKERS,
 )
 from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, BadData, Database
+from tqctl_runtime.record.deadline import Deadline
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 #: Seconds to connect, and until an unanswered packet breaks a connection: a half-open one must not outlast a lease.
 _CONNECT_TIMEOUT = 5
 _NETWORK_TIMEOUT = 10
+#: Seconds that one transaction may take from its first statement to the last reply.
+REPLY_TIMEOUT = 12.0
 #: What the recorder sets for its session. Its joins are always a batch against an index; statistics of a table that
 #: was empty when it was last looked at must not turn them into scans of the whole table.
 _SESSION = (
@@ -167,6 +171,22 @@ class PostgresDatabase(Database):
     def __init__(self, url: str, *, read_only: bool) -> None:
         super().__init__(read_only=read_only)
         self.url = url
+        self._deadline = Deadline(REPLY_TIMEOUT, self._socket)
+
+    def _socket(self) -> int | None:
+        connection = self._connection
+        return None if connection is None or connection.closed else int(connection.fileno())
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Errors in our words, and an end to waiting: a server that hangs, or a link that is half open, is away."""
+        with super().guarded(), self._deadline.running():
+            yield
+
+    def close(self) -> None:
+        """Close everything."""
+        super().close()
+        self._deadline.close()
 
     def exists(self) -> bool:
         """Whether there is a database; a server is taken to have one."""
