@@ -77,12 +77,13 @@ def format_duration(milliseconds: int | float | None) -> str:
         return "-"
     if milliseconds < 0:
         return "-" + format_duration(-milliseconds)
-    if milliseconds < 1000:
+    # The bounds are where rounding would show a whole next unit: 1000ms, 60s.
+    if milliseconds < 999.5:
         return f"{milliseconds:.0f}ms"
     seconds = milliseconds / 1000
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f}s".replace(".0s", "s")
-    whole = int(seconds)
+    whole = max(int(seconds), 60)
     for size, unit, small, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size:
             rest = whole % size // small

@@ -108,7 +108,11 @@ def unpack_stream(data: bytes) -> list[Any]:
     """
     unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=len(data) or 1)
     unpacker.feed(data)
-    values = list(unpacker)
-    if unpacker.tell() != len(data):
+    values, end = [], 0
+    for value in unpacker:
+        values.append(value)
+        end = unpacker.tell()
+    # Only here: where the data ends behind the head of a list, the reader has come to its end too.
+    if end != len(data):
         raise ValueError("the data ends inside a value")
     return values
