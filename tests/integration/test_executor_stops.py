@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -141,3 +142,23 @@ def test_a_killed_nursery_interrupts_what_ran_and_blames_nobody(rig: Rig) -> Non
     assert Detail.from_bytes(ended.detail).error is None
     rig.reload()
     assert rig.run("noop")[0].outcome is Outcome.SUCCEEDED
+
+
+def test_a_lost_async_task_is_stopped_and_its_neighbour_goes_on(rig: Rig, tmp_path: Path) -> None:
+    until = tmp_path / "until"
+    lost, kept = [rig.add("async_hold", {"started": str(tmp_path / f"s{n}"), "until": str(until)}) for n in range(2)]
+    rig.until(lambda: lost.started_at and kept.started_at, "both starts")
+    rig.doom(lost, LOST)
+    rig.wait(lost)
+    assert rig.find(kept) is None
+    until.touch()
+    assert rig.wait(kept)[0].outcome is Outcome.SUCCEEDED
+
+
+def test_a_lane_that_is_never_idle_is_replaced_all_the_same(tmp_path: Path) -> None:
+    with Rig(tmp_path, concurrency=1, processes=2, max_tasks=100) as rig:
+        rig.run("hold_if")
+        tasks = [rig.held("hold_if") for _ in range(1_000)]
+        rig.add_many(tasks)
+        pids = [json.loads(Detail.from_bytes(ended.detail).result or b"") for ended in rig.wait(*tasks)]
+    assert max(pids.count(pid) for pid in set(pids)) <= 100

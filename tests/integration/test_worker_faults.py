@@ -192,3 +192,14 @@ def test_a_worker_outlives_its_nursery(world: World, tmp_path: Path) -> None:
     (task,) = world.until_state(State.SUCCEEDED, task_id)
     assert (task.failures, task.deaths, task.is_suspect) == (0, 0, False)
     assert worker.is_running()
+
+
+def test_a_stop_while_an_import_hangs_ends_the_worker_and_its_nursery(world: World, tmp_path: Path) -> None:
+    app = tmp_path / "hanging.py"
+    app.write_text("import pathlib, time\npathlib.Path(__file__).with_suffix('.on').touch()\ntime.sleep(1000)\n")
+    worker = world.begin_worker(app=[str(app)])
+    wait_until(app.with_suffix(".on").exists, "the import")
+    (nursery,) = children_of(worker.process.pid)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    wait_until(lambda: not is_alive(nursery), "the end of the nursery")

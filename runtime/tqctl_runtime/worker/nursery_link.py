@@ -62,6 +62,7 @@ class NurseryLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._ready: asyncio.Future[None] = self._loop.create_future()
+        self._is_ready = False
         self.rows: list[dict[str, Any]] = []
 
     @property
@@ -110,8 +111,8 @@ class NurseryLink:
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
             self._socket = None
-        if self._process is not None and not self._ready.done():
-            self._process.kill()
+        if self._process is not None and not self._is_ready:
+            self._process.kill()  # it imports: it would not look at its pair for as long as that takes
         if self._process is not None:
             # A thread, since the loop must not wait; the process ends by itself once its pair is closed.
             self._loop.run_in_executor(None, self._process.wait)
@@ -147,6 +148,7 @@ class NurseryLink:
             case frames.READY:
                 if message[1]:
                     log.warning("importing the apps left threads running: executors are started afresh, not forked")
+                self._is_ready = True
                 self._ready.set_result(None)
             case frames.REFUSED:
                 self._fail(ConfigError(message[1], hint=message[2]))

@@ -149,8 +149,11 @@ class Pool:
                 executor = self._find_lane(room)
                 if executor is None:
                     return
-                batch = self._take_frame(room - executor.load)
-                executor.send_tasks(batch)
+                if self.limits.max_tasks and executor.done + executor.load >= self.limits.max_tasks:
+                    executor.is_retired = True
+                    continue
+                left = self.limits.max_tasks - executor.done if self.limits.max_tasks else room
+                executor.send_tasks(self._take_frame(min(room, left) - executor.load))
                 continue
             executor = self._find_idle()
             if executor is None:
@@ -330,19 +333,18 @@ class Pool:
 
     def on_read(self, executor: ExecutorLink) -> None:
         """Some messages of *executor* were handled: give it more, or let it go."""
+        if self.limits.max_tasks and executor.done >= self.limits.max_tasks:
+            executor.is_retired = True
         if executor.is_idle:
             executor.idle_since = self._loop.time()
             self._recycle(executor)
-        elif executor.kind == ASYNC and self.limits.max_tasks and executor.done >= self.limits.max_tasks:
-            executor.is_retired = True
         if self.ready or self.ready_async:
             self.dispatch()
         self._owner.on_free()
 
     def _recycle(self, executor: ExecutorLink) -> None:
-        limits = self.limits
-        is_worn = limits.max_tasks and executor.done >= limits.max_tasks
-        if executor.is_retired or is_worn or (limits.max_memory and executor.resident_bytes() > limits.max_memory):
+        most = self.limits.max_memory
+        if executor.is_retired or (most and executor.resident_bytes() > most):
             executor.retire()
 
     def on_told(self, executor: ExecutorLink, message: list[Any]) -> None:

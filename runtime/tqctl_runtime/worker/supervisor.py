@@ -97,8 +97,8 @@ class Supervisor:
         """
         undo_signals = install_signals(self.stop, self.reload)
         try:
-            await self._start_nursery()
-            await self._join()
+            if not await self._begin():
+                return 0
             self._set_state("running")
             self._tick()
             self._services = [
@@ -117,6 +117,20 @@ class Supervisor:
         finally:
             undo_signals()
             await self._leave()
+
+    async def _begin(self) -> bool:
+        """Import the handlers and become a member; False where a stop came first, as while an import hangs."""
+        stop = self._loop.create_task(self._stop_asked.wait())
+        start = self._loop.create_task(self._start_nursery())
+        await asyncio.wait([stop, start], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not start.done():
+            start.cancel()
+            await asyncio.wait([start])
+            return False
+        start.result()  # raises what the import raised
+        await self._join()
+        return bool(self.worker)
 
     def _serve(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._loop.create_task(work)
@@ -239,8 +253,11 @@ class Supervisor:
         self._release_stale(now)
         if now >= self._nudge_at or self.untold():
             # Each second also without a reason: no wake-up that was forgotten may leave a worker deaf.
-            self._nudge_at = now + _NUDGE_SECONDS
             self.lane.wake()
+        if now >= self._nudge_at:
+            self._nudge_at = now + _NUDGE_SECONDS
+            self._watch.look_at_sizes()
+            self._watch.retire_idle(now)
         if self.pool.nursery is None and (self._reloading is None or self._reloading.done()):
             log.error("the nursery ended: starting another")
             self._reloading = self._loop.create_task(self._restart_nursery())
@@ -258,7 +275,6 @@ class Supervisor:
     def _release_stale(self, now: float) -> None:
         """Give back what was claimed ahead and finds no place."""
         pool = self.pool
-        self._watch.retire_idle(now)
         waiting = [queue[0].claimed_at for queue in (pool.ready, pool.ready_async) if queue]
         if waiting and now - min(waiting) > _PATIENCE and pool.free == 0:
             pool.pace.rate = 0.0

@@ -68,6 +68,13 @@ class Watch:
             held.signal_at = now + _INSIST
             executor.signal_doom(held)
 
+    def look_at_sizes(self) -> None:
+        """Let executors go that have grown too much, as soon as they have run what they hold; call it each second."""
+        most = self._pool.limits.max_memory
+        for executor in list(self._pool.executors.values()):
+            if most and executor.is_usable and executor.resident_bytes() > most:
+                executor.retire()
+
     def retire_idle(self, now: float) -> None:
         """Let executors go that have had nothing to do for long, but keep one of each kind."""
         for kind in (SYNC, ASYNC):
