@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,11 @@ def stopped(server: RedisServer) -> Iterator[None]:
         yield
     finally:
         server.process.send_signal(signal.SIGCONT)
+
+
+def has_lines(path: Path, count: int) -> bool:
+    """Whether *path* has at least *count* lines."""
+    return len(lines_of(path)) >= count
 
 
 def hold(world: World, tmp_path: Path) -> str:
@@ -203,3 +210,21 @@ def test_a_stop_while_an_import_hangs_ends_the_worker_and_its_nursery(world: Wor
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     wait_until(lambda: not is_alive(nursery), "the end of the nursery")
+
+
+def test_no_task_is_lost_while_workers_are_killed_again_and_again(world: World, tmp_path: Path) -> None:
+    kills, places = 3, 4
+    effects = tmp_path / "effects"
+    workers = [world.worker(concurrency=places) for _ in range(2)]
+    ids = world.submit("note_effect", {"path": str(effects)}, count=1_200)
+    for number in range(kills):
+        world.until(partial(has_lines, effects, (number + 1) * 200), "some effects")
+        workers.pop(0).signal(signal.SIGKILL)
+        workers.append(world.worker(concurrency=places))
+    tasks = world.until_state(State.SUCCEEDED, *ids)
+    assert all(task.failures == 0 for task in tasks)
+    assert sum(task.deaths for task in tasks) <= kills
+    runs = Counter(lines_of(effects))
+    lost = Counter(row[2].decode() for row in world.rows("T", "F") if b"worker lost" in row)
+    assert set(runs) == set(ids)
+    assert [task_id for task_id in ids if runs[task_id] > 1 + lost[task_id]] == []
