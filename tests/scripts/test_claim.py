@@ -213,6 +213,12 @@ def test_one_suspect_of_all_queues_is_handed_out_in_one_round(rig: Rig) -> None:
     assert [one.id for one in rig.claim(places=5, takes_suspect=True, queues=["a", "b"])] == ["A", "C"]
 
 
+def test_a_suspect_needs_a_free_place_too(rig: Rig) -> None:
+    suspect(rig, "A", queue="b")
+    rig.submit(task("C", queue="a"))
+    assert [one.id for one in rig.claim(places=1, takes_suspect=True, queues=["a", "b"])] == ["C"]
+
+
 def test_a_worker_that_takes_not_all_rings_for_the_next(rig: Rig) -> None:
     rig.submit(task("A"), task("B"))
     bell = rig.keys.build("bell", "default")

@@ -187,8 +187,10 @@ def test_leaving_twice_or_after_the_reaper_tells_nothing(led: Rig) -> None:
 
 
 def test_a_lease_that_ran_out_gives_everything_back(led: Rig) -> None:
-    one, *_ = hold(led, "A", "B")
+    one, two = hold(led, "A", "B")
     led.start(one, ago=0)
+    led.beat("w1", one, two)
+    led.do(worker_calls.note(led.keys, [("A", one.token, '{"percent":1}', b"")]))
     led.raw("DEL", led.keys.build("bell", "default"))
     led.now += LEASE - 1
     led.raw("HSET", led.keys.meta, "reap_tick", led.now)
@@ -197,7 +199,7 @@ def test_a_lease_that_ran_out_gives_everything_back(led: Rig) -> None:
     with led.changes() as seen:
         reply = led.reap()
     assert (reply.workers, reply.tasks) == (1, 2)
-    gone = ("leases/w1", "workers/w1", "own:w1/A", "own:w1/B", "slot:w1", "slot:w1#minutes")
+    gone = ("leases/w1", "workers/w1", "wlive/w1", "own:w1/A", "own:w1/B", "slot:w1", "slot:w1#minutes", "prog/A")
     assert seen.keys == dict.fromkeys(gone) | {
         "meta/reap_tick": str(led.now).encode(),
         "st/A.state": "queued",
