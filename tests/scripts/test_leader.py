@@ -190,6 +190,17 @@ def test_the_watermark_covers_positions_of_its_own_epoch(rig: Rig) -> None:
     assert not mark.covers(Position(2, 1))
 
 
+def test_each_publication_is_heard(rig: Rig) -> None:
+    import redis
+
+    rig.lead()
+    with redis.Redis(connection_pool=rig.client.connection_pool) as client, client.pubsub() as listener:
+        listener.subscribe(rig.keys.watermark_channel)
+        assert listener.get_message(timeout=5)["type"] == "subscribe"
+        writes(rig, 1)["publish"]()
+        assert listener.get_message(timeout=5)["data"] == b"1 1"
+
+
 # --- coordinators
 
 
