@@ -109,10 +109,12 @@ def test_async_tasks_whose_executor_dies_are_suspects_and_run_alone_next(world: 
     (deadly,) = world.submit("async_leave", {"when": str(when)})
     (other,) = world.submit("async_hold", {"started": str(tmp_path / "started"), "until": str(tmp_path / "until")})
     world.until_state(State.RUNNING, deadly, other)
-    (tmp_path / "until").touch()
     when.touch()
+    world.until(lambda: world.outcomes(other), "the interruption of both")
+    (tmp_path / "until").touch()
     (innocent,) = world.until_state(State.SUCCEEDED, other)
     assert (innocent.deaths, innocent.failures) == (0, 0)
+    assert world.outcomes(other) == ["interrupted", "succeeded"]
     (guilty,) = world.until_state(State.DEAD, deadly)
     assert guilty.deaths == 3
     assert world.outcomes(deadly) == ["interrupted", "died", "died", "died"]
