@@ -203,4 +203,7 @@ def _summary(found: StackStatus) -> list[str]:
         lines.append("nothing is recorded: no coordinator leads; tqctl coordinator start")
     elif overview.lag_rows > 0:
         lines.append(f"the record is {overview.lag_rows:,} rows behind")
+    refused = overview.counters.get("stale", 0)
+    if refused:
+        lines.append(f"{plural(refused, 'late result')} refused: from workers that had lost their lease")
     return lines
