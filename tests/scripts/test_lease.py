@@ -84,6 +84,14 @@ def test_a_heartbeat_renews_the_lease_and_tells_figures(rig: Rig) -> None:
     assert seen.rows == []
 
 
+def test_a_heartbeat_keeps_the_answer_to_the_last_round(rig: Rig) -> None:
+    rig.join()
+    rig.round()
+    rig.raw("PEXPIRE", rig.keys.build("slot", "w1"), 60_000)
+    rig.beat()
+    assert rig.view()["slot:w1#minutes"] == 60
+
+
 def test_a_heartbeat_of_a_reaped_worker_tells_that_all_is_lost(rig: Rig) -> None:
     with rig.changes() as seen:
         call = worker_calls.heartbeat(
