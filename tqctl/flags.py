@@ -286,7 +286,17 @@ def verb(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as a command of *app*."""
     epilog = "Examples:\n" + examples.strip("\n") if examples else None
-    return app.command(name, cls=cls, epilog=epilog)
+    register = app.command(name, cls=cls, epilog=epilog)
+
+    def resolve(function: Callable[..., Any]) -> Callable[..., Any]:
+        # Typer reads the annotations twice, and texts cost a compilation each time.
+        function.__annotations__ = {
+            key: eval(hint, function.__globals__) if isinstance(hint, str) else hint  # noqa: S307  the module's own code
+            for key, hint in function.__annotations__.items()
+        }
+        return register(function)
+
+    return resolve
 
 
 def single() -> typer.Typer:

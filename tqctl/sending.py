@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tqctl_runtime.broker import calls, views
+from tqctl_runtime.broker import calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,8 @@ def read_catalogue(client: Client) -> Mapping[str, Mapping[str, Any]]:
 
 def read_overview(client: Client) -> Overview:
     """The live figures."""
+    from tqctl_runtime.broker import views
+
     return client.wire.call(views.overview(client.keys))
 
 

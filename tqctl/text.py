@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: Control characters, lone surrogates, and marks that reverse or hide text.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-_UNSAFE_IN_LOG = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+#: Control characters, lone surrogates, and marks that reverse or hide text. Compiled by their first use, which a
+#: submit does not come to.
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+_UNSAFE_IN_JSON = "[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+_UNSAFE_IN_LOG = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -21,18 +22,18 @@ def _escape(match: re.Match[str]) -> str:
 
 def printable(value: object) -> str:
     """*value* as one line in which nothing can move the cursor or change colours."""
-    return _UNSAFE.sub(_escape, str(value))
+    return re.sub(_UNSAFE, _escape, str(value))
 
 
 def printable_log(text: str) -> str:
     """Lines of a log for a terminal: line breaks and tabs stay, everything else that acts is escaped."""
-    return _UNSAFE_IN_LOG.sub(_escape, text)
+    return re.sub(_UNSAFE_IN_LOG, _escape, text)
 
 
 def dump(value: object, *, indent: int | None = None) -> str:
     """*value* as JSON that people can read and any terminal can show."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub(_UNSAFE_IN_JSON, lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def cell(value: object) -> str:

@@ -1,7 +1,5 @@
 """A Call: one question to the broker as pure data, which the blocking and the asyncio client carry alike."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 

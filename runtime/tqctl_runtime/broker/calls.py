@@ -4,8 +4,6 @@ Replies are named tuples: a data class takes a shell command six times as long t
 long to fill.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

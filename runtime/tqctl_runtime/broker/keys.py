@@ -4,8 +4,6 @@ All keys of a namespace share one hash tag, so that every script stays in one sl
 from this table; no script and no other module spells a key.
 """
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

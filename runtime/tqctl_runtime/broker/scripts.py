@@ -4,8 +4,6 @@ A file in ``lua/`` is one operation; ``--- include NAME`` lines pull in ``lua/in
 first. Scripts are called by content hash, so two releases never share one.
 """
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reads for display: live tasks and their logs, and the live figures of a namespace."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What a submit is answered with, and the errors of submits that went half-way."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
