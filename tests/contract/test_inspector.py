@@ -283,7 +283,12 @@ def test_workers_and_their_handlers_are_shown(side: Side, client: Client, inspec
     (worker,) = inspector.workers()
     assert (worker.id, worker.name, worker.state, worker.running) == (side.worker, "hand", "running", 1)
     assert worker.queues == list(QUEUES)
-    assert [row["name"] for row in inspector.handlers()] == ["compute", "echo"]
+    assert {row["name"]: row["workers"] for row in inspector.handlers()} == {
+        "compute": ["hand"],
+        "echo": ["hand"],
+        "fail": [],
+        "sleep": [],
+    }
     assert inspector.handler("echo")["workers"] == ["hand"]
     with pytest.raises(UnknownHandler, match="ecko"):
         inspector.handler("ecko")
@@ -359,7 +364,12 @@ def test_without_its_broker_the_record_answers_alone(side: Side, client: Client,
         assert inspector.logs(task_id) == [(1, b"said\n")]
         queue = inspector.queue("mail")
         assert (queue.queued, queue.is_paused) == (1, True)
-        assert [row["name"] for row in inspector.handlers()] == ["compute", "echo"]
+        assert {row["name"]: row["workers"] for row in inspector.handlers()} == {
+        "compute": ["hand"],
+        "echo": ["hand"],
+        "fail": [],
+        "sleep": [],
+    }
         assert inspector.workers() == []
         for verb in (inspector.cancel, inspector.retry):
             with pytest.raises(BrokerUnavailable):

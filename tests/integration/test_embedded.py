@@ -229,7 +229,8 @@ def test_a_start_outlives_the_deletion_of_the_folder_it_waits_in(settings: Setti
         with embedded.going_down(settings):
             later = pool.submit(embedded.ensure_started, settings)
             embedded.shutdown(settings)
-            shutil.rmtree(settings.context_home)
+            gone = settings.context_home.rename(settings.context_home.with_name("gone"))
+            shutil.rmtree(gone)
         later.result(timeout=30)
 
     assert embedded.is_running(settings)

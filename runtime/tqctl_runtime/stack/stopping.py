@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import time
@@ -15,6 +16,8 @@ from tqctl_runtime.core.errors import UsageError
 from tqctl_runtime.observe import registry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.observe.registry import ProcessInfo
 
@@ -60,9 +63,16 @@ def down(settings: Settings, *, force: bool = False, delete_data: bool = False) 
             done.broker = embedded.shutdown(settings)
         registry.sweep(settings)
         if delete_data:
-            shutil.rmtree(settings.context_home)
+            _delete(settings.context_home)
             done.data_deleted = True
     return done
+
+
+def _delete(folder: Path) -> None:
+    # Moved away first: a start that waits for its lock here could put files into a folder that is being emptied.
+    doomed = folder.with_name(f"{folder.name}.deleted-{os.getpid()}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _stop_processes(settings: Settings, done: Stopped, *, force: bool) -> None:
