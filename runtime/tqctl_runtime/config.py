@@ -26,7 +26,12 @@ _FOREIGN = ("TQCTL_TEST_", "TQCTL_BENCH_")
 _SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?i?b|)\Z", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_PASSWORD = re.compile(r"(://[^/@:]*:)([^@]+)(@)|([?&]password=)([^&]+)", re.IGNORECASE)
+#: Up to the last @: a password may hold an @ or a / that somebody forgot to encode.
+_PASSWORD = re.compile(r"(://[^:\n]*:).+(?=@)")
+_PASSWORD_OPTION = re.compile(r"([?&](?:ssl)?password=)[^&\n]+", re.IGNORECASE)
+#: What ends the user's part of a URL too early, or makes its end unclear.
+_UNESCAPED = frozenset("@/?#")
+URL_ESCAPES = "in user and password write @ as %40, / as %2F, ? as %3F, # as %23"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _SCHEMES = {
@@ -126,12 +131,20 @@ def known_contexts(environ: Mapping[str, str] | None = None, folder: Path | None
 
 def has_password(url: str) -> bool:
     """Whether *url* carries a password."""
-    return _PASSWORD.search(url) is not None
+    return _PASSWORD.search(url) is not None or _PASSWORD_OPTION.search(url) is not None
 
 
 def mask_url(url: str) -> str:
     """*url* with its password replaced by stars."""
-    return _PASSWORD.sub(lambda m: f"{m[1]}***{m[3]}" if m[1] else f"{m[4]}***", url)
+    return _PASSWORD.sub(r"\1***", _PASSWORD_OPTION.sub(r"\1***", url))
+
+
+def has_unclear_user(url: str) -> bool:
+    """Whether the end of user and password in *url* is unclear: before its last ``@`` stands an unescaped mark."""
+    scheme, _, rest = url.partition("://")
+    before, at, _ = rest.rpartition("@")
+    is_path = rest.startswith("/") or scheme.lower().startswith("sqlite")
+    return bool(at) and not is_path and not _UNESCAPED.isdisjoint(before)
 
 
 def refuse_password(name: str, raw: str) -> None:
@@ -163,6 +176,8 @@ def parse_value(name: str, raw: object) -> Any:
         raise UsageError(f"{raw!r} is not one of {', '.join(_CHOICES[name])}")
     if name in _SCHEMES and value is not None:
         _check_scheme(value, _SCHEMES[name])
+        if has_unclear_user(value):
+            raise UsageError("an unescaped mark stands before the last @ of this URL", hint=URL_ESCAPES)
     return value
 
 
@@ -384,7 +399,9 @@ def _parse_duration(raw: object) -> int:
 def _check_scheme(url: str, schemes: tuple[str, ...]) -> None:
     scheme = url.partition("://")[0].partition("+")[0].lower() if "://" in url else ""
     if scheme not in schemes:
-        raise UsageError(f"{mask_url(url)!r} does not begin with {schemes[0]}://", hint="known: " + ", ".join(schemes))
+        # Without a scheme nothing tells where a password would stand.
+        shown = repr(mask_url(url)) if scheme or "@" not in url else "the URL"
+        raise UsageError(f"{shown} does not begin with {schemes[0]}://", hint="known: " + ", ".join(schemes))
 
 
 _PARSERS: dict[str, Callable[[object], Any]] = {

@@ -84,3 +84,11 @@ def test_a_published_socket_goes_before_the_expected_one(tmp_path: Path) -> None
     (tmp_path / "default" / "valkey" / "address").write_text("/run/elsewhere.sock")
 
     assert BrokerAddress.of(settings) == BrokerAddress(path="/run/elsewhere.sock")
+
+
+@pytest.mark.parametrize("url", ["redis://:a@more@127.0.0.1:6379/0", "redis://:12/more@host", "unix://:a@more@/x.sock"])
+def test_an_unescaped_mark_in_a_password_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        BrokerAddress.parse(url)
+    assert "more" not in caught.value.message
+    assert "%40" in (caught.value.hint or "")

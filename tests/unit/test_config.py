@@ -211,12 +211,42 @@ def test_a_wrong_flag_is_a_usage_error_that_names_it(place: Place) -> None:
         ("redis://:secret@host:1/2", "redis://:***@host:1/2"),
         ("postgresql://me:pa:ss@host/db", "postgresql://me:***@host/db"),
         ("postgresql://host/db?password=x&y=1", "postgresql://host/db?password=***&y=1"),
+        ("redis://:secret@more@host:1/2", "redis://:***@host:1/2"),
+        ("postgresql://me:se@k/ret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:a/b?c#d e@host/db", "postgresql://me:***@host/db"),
         ("redis://host:6379", "redis://host:6379"),
     ],
 )
 def test_passwords_are_masked_wherever_a_url_can_hold_one(url: str, masked: str) -> None:
     assert mask_url(url) == masked
     assert has_password(url) == (masked != url)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("redis_url", "redis://:secretpart@more@127.0.0.1:6379/0"),
+        ("redis_url", "redis://:12/more@127.0.0.1:6379/0"),
+        ("database_url", "postgresql://postgres:se@k/more@127.0.0.1/xx"),
+        ("database_url", "postgresql://postgres:se?more#x@127.0.0.1/xx"),
+    ],
+)
+def test_an_unescaped_mark_in_a_password_is_refused_without_repeating_the_url(
+    place: Place, name: str, url: str
+) -> None:
+    place.environ[f"TQCTL_{name.upper()}"] = url
+    with pytest.raises(ConfigError) as caught:
+        place.resolve()
+    assert "more" not in str(caught.value) + caught.value.message + (caught.value.hint or "")
+    assert "%40" in (caught.value.hint or "")
+
+
+def test_marks_that_are_escaped_or_in_a_path_are_no_mistake(place: Place) -> None:
+    place.environ["TQCTL_REDIS_URL"] = "redis://us%40er:p%2Fw%40x@host:6379/0"
+    place.environ["TQCTL_DATABASE_URL"] = "sqlite:////home/me@work/record.db"
+    assert place.resolve().settings.redis_url == "redis://us%40er:p%2Fw%40x@host:6379/0"
+    place.environ["TQCTL_REDIS_URL"] = "unix:///run/a@b.sock"
+    assert place.resolve().settings.redis_url == "unix:///run/a@b.sock"
 
 
 def test_every_default_survives_being_written_and_read_again(place: Place) -> None:

@@ -84,6 +84,7 @@ def test_a_log_file_is_private_and_takes_what_libraries_print(tmp_path: Path) ->
     [
         ("redis://:pw@host", "redis://:***@host"),
         ("postgresql://user:p%40w@host/db?x=1", "postgresql://user:***@host/db?x=1"),
+        ("postgresql://user:a@b/c@host/db is away", "postgresql://user:***@host/db is away"),
         ("token: abc123", "token: ***"),
         ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic ***"),
         ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_***"),

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tqctl_runtime.config import URL_ESCAPES, has_unclear_user
 from tqctl_runtime.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class BrokerAddress:
         """
         from urllib.parse import parse_qsl, unquote, urlsplit
 
+        if has_unclear_user(url):
+            raise ConfigError("an unescaped mark stands before the last @ of the Redis URL", hint=URL_ESCAPES)
         try:
             parts = urlsplit(url)
             port = parts.port or DEFAULT_PORT

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _STARS = "***"
 _SECRET_KEY = re.compile(r"passw|secret|token|authorization|cookie|api_?key|credential", re.IGNORECASE)
 _SECRET_TEXT = (
-    (re.compile(r"(\w+://[^/@\s:]*:)[^@\s]+(@)"), rf"\1{_STARS}\2"),
+    # Up to the last @ of the word: a password may hold an @ or a / that somebody forgot to encode.
+    (re.compile(r"(\w+://[^\s:]*:)\S+(?=@)"), rf"\1{_STARS}"),
     (re.compile(r"((?:password|passwd|secret|token|api_?key)\s*[=:]\s*)[^\s,;&'\"]+", re.IGNORECASE), rf"\1{_STARS}"),
     (re.compile(r"((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1{_STARS}"),
     (re.compile(r"whsec_[A-Za-z0-9+/=]+"), f"whsec_{_STARS}"),

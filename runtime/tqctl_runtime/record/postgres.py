@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tqctl_runtime.config import URL_ESCAPES, has_unclear_user
 from tqctl_runtime.core.errors import ConfigError, RecordUnavailable
 from tqctl_runtime.record import statements as sql
 from tqctl_runtime.record.batch import by_id, by_width
@@ -170,6 +171,9 @@ class PostgresDatabase(Database):
 
     def __init__(self, url: str, *, read_only: bool) -> None:
         super().__init__(read_only=read_only)
+        if has_unclear_user(url):
+            # The driver would take a part of the password for the host, and tell it.
+            raise ConfigError("an unescaped mark stands before the last @ of the database URL", hint=URL_ESCAPES)
         self.url = url
         self._deadline = Deadline(REPLY_TIMEOUT, self._socket)
 
