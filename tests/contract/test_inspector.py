@@ -364,12 +364,7 @@ def test_without_its_broker_the_record_answers_alone(side: Side, client: Client,
         assert inspector.logs(task_id) == [(1, b"said\n")]
         queue = inspector.queue("mail")
         assert (queue.queued, queue.is_paused) == (1, True)
-        assert {row["name"]: row["workers"] for row in inspector.handlers()} == {
-        "compute": ["hand"],
-        "echo": ["hand"],
-        "fail": [],
-        "sleep": [],
-    }
+        assert [row["name"] for row in inspector.handlers()] == ["compute", "echo"]
         assert inspector.workers() == []
         for verb in (inspector.cancel, inspector.retry):
             with pytest.raises(BrokerUnavailable):
