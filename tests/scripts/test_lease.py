@@ -156,6 +156,7 @@ def test_a_running_task_that_its_worker_does_not_list_is_released_uncounted(rig:
 
 
 def test_a_worker_that_leaves_gives_back_what_it_holds(rig: Rig) -> None:
+    rig.join("w1", name="a")
     one, _ = hold(rig, "A", "B")
     rig.start(one)
     rig.beat("w1", one)
@@ -177,7 +178,7 @@ def test_a_worker_that_leaves_gives_back_what_it_holds(rig: Rig) -> None:
     assert seen.rows == [
         ("F", NOW, "A", 3, "released", "queued", 1, "w1", NOW, 0, 0, 0, "worker left", b""),
         ("T", NOW, "B", 2, "queued", 0, "worker left", ""),
-        ("W", NOW, "w1", "gone", "{}"),
+        ("W", NOW, "w1", "gone", '{"name": "a"}'),
     ]
 
 
@@ -195,6 +196,7 @@ def test_leaving_twice_or_after_the_reaper_tells_nothing(led: Rig) -> None:
 
 
 def test_a_lease_that_ran_out_gives_everything_back(led: Rig) -> None:
+    led.join("w1", name="a")
     one, two = hold(led, "A", "B")
     led.start(one, ago=0)
     led.beat("w1", one, two)
@@ -226,7 +228,7 @@ def test_a_lease_that_ran_out_gives_everything_back(led: Rig) -> None:
     assert seen.rows == [
         ("F", led.now, "A", 3, "died", "queued", 1, "w1", NOW, 0, 1, 0, "worker lost", b""),
         ("T", led.now, "B", 2, "queued", 0, "worker lost", ""),
-        ("W", led.now, "w1", "lost", "{}"),
+        ("W", led.now, "w1", "lost", '{"name": "a"}'),
     ]
 
 
