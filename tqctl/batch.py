@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 4 * 2**20
 #: Seconds a batch waits for a busy broker before it gives up; what is left can be resumed.
 _BUSY_PATIENCE = 60.0
+#: Handler and payload by id, of those of some ids that are submitted already.
+Standing = Callable[[list[str]], Mapping[str, tuple[str, Any]]]
+_OTHER_WORK = "another task of this batch stands there: not the file it was started with"
 
 
 @dataclass(slots=True)
@@ -70,7 +73,7 @@ class Batch:
         limit: int,
         is_checked: bool = True,
         is_watched: bool = False,
-        recorded: Callable[[list[str]], set[str]] | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.report = Report(batch_id)
         self._sender = sender
@@ -81,7 +84,7 @@ class Batch:
         self._limit = limit
         self._is_checked = is_checked
         self._is_watched = is_watched
-        self._recorded = recorded
+        self._standing = standing
 
     def run(self, stream: BinaryIO) -> Report:
         """Submit every line of *stream*; bad ones are told and left out.
@@ -138,7 +141,7 @@ class Batch:
 
     def _send(self, chunk: list[tuple[int, Submission]], durability: Durability) -> None:
         report = self.report
-        left = self._without_recorded(chunk)
+        left = self._without_standing(chunk)
         if not left:
             return
         for (number, item), answer in zip(left, self._submit([item for _, item in left], durability), strict=True):
@@ -152,15 +155,19 @@ class Batch:
             report.pairs.add((item.handler, item.queue))
             self._events.accepted(number, answer.id)
 
-    def _without_recorded(self, chunk: list[tuple[int, Submission]]) -> list[tuple[int, Submission]]:
-        if self._recorded is None:
+    def _without_standing(self, chunk: list[tuple[int, Submission]]) -> list[tuple[int, Submission]]:
+        if self._standing is None:
             return chunk
-        known = self._recorded([item.id for _, item in chunk])
+        known = self._standing([item.id for _, item in chunk])
         for number, item in chunk:
-            if item.id in known:
-                self.report.repeated += 1
-                self.report.ids.append(item.id)
-                self._events.accepted(number, item.id)
+            if item.id not in known:
+                continue
+            if known[item.id] != (item.handler, load_json(item.payload, limit=len(item.payload))):
+                self._refuse(number, _OTHER_WORK)
+                continue
+            self.report.repeated += 1
+            self.report.ids.append(item.id)
+            self._events.accepted(number, item.id)
         return [(number, item) for number, item in chunk if item.id not in known]
 
     def _submit(self, submissions: list[Submission], durability: Durability) -> list[Receipt]:

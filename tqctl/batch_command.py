@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tqctl.batch import Batch, Events, Report
+from tqctl.batch import Batch, Events, Report, Standing
 from tqctl.commands.submit import NOT_RECORDED, warn_without_worker
 from tqctl.output import Column, View
 from tqctl.sending import durability_of, has_worker, open_client, read_catalogue, read_overview
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tqctl_runtime.core.submission import Submission
 
 _MOST_WARNINGS = 5
+_BATCH_ID = re.compile(r"bat_[0-9A-HJKMNP-TV-Z]{26}\Z")
 
 VIEW = View(
     "batch",
@@ -44,8 +46,8 @@ def run_batch(session: Session, wish: Wish, options: Options) -> None:
     """
     if wish.argv is not None:
         raise UsageError("nothing may follow -- beside --batch", hint='a line carries it as "argv": ["cmd", "arg"]')
-    if options.resume is not None and not options.resume.startswith("bat_"):
-        raise UsageError(f"{options.resume!r} is not a batch", hint="it begins with bat_ and was told at the start")
+    if options.resume is not None and not _BATCH_ID.match(options.resume):
+        raise UsageError(f"{options.resume!r} is not a batch id", hint="it begins with bat_ and was told at the start")
     with (
         _open(session, str(options.batch)) as (stream, size),
         open_client(session.settings, may_start=not options.dry_run) as client,
@@ -85,7 +87,7 @@ def _make(
         limit=session.settings.payload_limit,
         is_checked=options.is_checked,
         is_watched=options.wait,
-        recorded=_recorded(session) if options.resume else None,
+        standing=_standing(session) if options.resume else None,
     )
 
 
@@ -118,12 +120,12 @@ def _accepted(session: Session) -> Callable[[int, str], None]:
     return lambda *_: None
 
 
-def _recorded(session: Session) -> Callable[[list[str]], set[str]]:
-    """Which ids the record has: the broker forgets a finished task's id after an hour, the record does not."""
+def _standing(session: Session) -> Standing:
+    """What stands under some ids: the broker forgets a finished task's id after an hour, the record does not."""
 
-    def find(ids: list[str]) -> set[str]:
+    def find(ids: list[str]) -> Mapping[str, tuple[str, Any]]:
         with session.inspector() as inspector:
-            return set(inspector.recorded(ids))
+            return inspector.standing(ids)
 
     return find
 

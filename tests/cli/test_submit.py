@@ -276,6 +276,24 @@ def test_a_resumed_batch_doubles_nothing(program: Program, broker: Broker) -> No
     assert (report.submitted, report.repeated) == (1, 5)
 
 
+def test_a_batch_is_not_resumed_with_another_file(program: Program, broker: Broker) -> None:
+    first = [{"handler": "echo", "payload": {"message": str(n)}} for n in range(3)]
+    batch = program.done("submit", "--batch", "-", stdin=lines(*first)).out.strip()
+    edited = [first[0], {"handler": "echo", "payload": {"message": "other"}}, {"handler": "shell", "argv": ["ls"]}]
+    said = program.run("submit", "--batch", "-", "--resume", batch, "-o", "json", stdin=lines(*edited))
+    assert said.code == 7
+    assert (said.json["submitted"], said.json["repeated"]) == (0, 1)
+    assert [entry["line"] for entry in said.json["refused"]] == [2, 3]
+    assert "line 2: another task of this batch stands there: not the file it was started with" in said.err
+
+
+def test_resume_takes_whole_batch_ids_alone(program: Program, broker: Broker) -> None:
+    said = program.run("submit", "--batch", "-", "--resume", "bat_NOPE", stdin=lines({"handler": "echo"}))
+    assert said.code == 2
+    assert "'bat_NOPE' is not a batch id" in said.err
+    assert "line 1" not in said.err
+
+
 def test_a_line_longer_than_the_limit_is_bad_and_the_next_is_read(program: Program, broker: Broker) -> None:
     program.set(TQCTL_PAYLOAD_LIMIT="200")
     stdin = lines(

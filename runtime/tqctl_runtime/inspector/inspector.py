@@ -10,12 +10,12 @@ from tqctl_runtime.client.outcomes import Ended, no_such_task
 from tqctl_runtime.core.errors import AmbiguousId, NotFound, Pending, RecordUnavailable, WaitTimeout
 from tqctl_runtime.core.ids import TAIL_MINIMUM, ULID_LENGTH, is_task_id
 from tqctl_runtime.core.states import FINAL
-from tqctl_runtime.core.submission import DEFAULT_QUEUE
+from tqctl_runtime.core.submission import DEFAULT_QUEUE, Envelope
 from tqctl_runtime.inspector import lists, logs, verbs
 from tqctl_runtime.inspector.freshness import Freshness
 from tqctl_runtime.inspector.live import Live
 from tqctl_runtime.inspector.logs import Chunk
-from tqctl_runtime.inspector.merge import merge
+from tqctl_runtime.inspector.merge import json_value, merge
 from tqctl_runtime.record import open_store
 from tqctl_runtime.record.filters import LetterFilter, Sort, TaskFilter
 
@@ -165,6 +165,21 @@ class Inspector:
     def recorded(self, ids: Sequence[str]) -> set[str]:
         """Those of *ids* that the record knows."""
         return set(self._store.lookup.states(ids))
+
+    def standing(self, ids: Sequence[str]) -> dict[str, tuple[str, Any]]:
+        """Handler and payload of those of *ids* that either store knows.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be asked.
+            RecordUnavailable: one is not live, and the record cannot be read.
+        """
+        live = self._live.ask(views.look(self._live.keys, ids))
+        envelopes = {task.id: Envelope.from_bytes(task.envelope) for task in live if task is not None}
+        found = {task_id: (envelope.handler, json_value(envelope.payload)) for task_id, envelope in envelopes.items()}
+        rest = [task_id for task_id in ids if task_id not in found]
+        # A task leaves the broker only once it is recorded: looked for in this order, none slips through.
+        recorded = self._store.lookup.tasks(rest) if rest else {}
+        return {**found, **{task_id: (task.handler, task.payload) for task_id, task in recorded.items()}}
 
     # -- lists
 
