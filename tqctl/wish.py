@@ -15,6 +15,7 @@ from tqctl_runtime.core.serializer import DEFAULT_LIMIT
 from tqctl_runtime.core.submission import Submission, build_submission
 
 Row = Mapping[str, Any]
+_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ class Wish:
             timeout_ms=_duration("timeout", self.timeout),
             delay_ms=_duration("delay", self.delay) or 0,
             due_at=self.due_at(),
-            expires_ms=_duration("expires", self.expires) or 0,
+            expires_ms=self._expires_ms(),
             tags=self.tag or None,
             tenant=self.tenant,
             correlation_id=self.correlation_id,
@@ -84,6 +85,14 @@ class Wish:
         if self.at is None:
             return 0
         return round(parse_instant(self.at, now=datetime.now().astimezone()).timestamp() * 1000)
+
+    def _expires_ms(self) -> int:
+        if self.expires is None:
+            return 0
+        expires = _duration("expires", self.expires)
+        if not expires:
+            raise UsageError("--expires: it would expire at once", hint="a time to start in, like 1h")
+        return expires
 
     def understood(self) -> str | None:
         """How *at* was understood, in UTC."""
@@ -104,10 +113,10 @@ class Wish:
 
 
 def check_payload(row: Row, payload: Mapping[str, Any]) -> None:
-    """Refuse what the handler of *row* cannot take by name; whether values fit is for the worker to say.
+    """Refuse what the handler of *row* cannot take, as a worker would.
 
     Raises:
-        PayloadError: a parameter is missing or unknown.
+        PayloadError: a parameter is missing, unknown or of another simple type.
     """
     names = [name for name, _, _ in row["parameters"]]
     unknown = [] if row.get("takes_any") else [key for key in payload if key not in names]
@@ -118,6 +127,17 @@ def check_payload(row: Row, payload: Mapping[str, Any]) -> None:
     missing = [name for name, _, default in row["parameters"] if default is None and name not in payload]
     if missing:
         raise PayloadError(f"{row['name']} needs {', '.join(missing)}", hint=_example(row))
+    for name, kind, default in row["parameters"]:
+        if name in payload and not _fits(payload[name], kind, default):
+            raise PayloadError(f"parameter {name} of {row['name']} is of type {kind}", hint=_example(row))
+
+
+def _fits(value: Any, kind: str, default: str | None) -> bool:
+    # As HandlerSpec.bind decides; its module is too slow to import for one submit.
+    wanted = _TYPES.get(kind)
+    if wanted is None or (value is None and default == "null"):
+        return True
+    return isinstance(value, wanted) and (kind == "bool" or not isinstance(value, bool))
 
 
 def _example(row: Row) -> str:
@@ -136,7 +156,7 @@ def _duration(name: str, text: str | None) -> int | None:
 
 
 _TEXT = ("queue", "delay", "at", "expires", "timeout", "tenant", "correlation_id", "idempotency_key", "unique_for")
-_FIELDS = ("handler", "param", "payload", *_TEXT, "priority", "max_retries", "tag", "argv")
+_FIELDS = ("handler", "param", "payload", *_TEXT, "priority", "max_retries", "tag", "tags", "argv")
 
 
 def wish_of_line(line: Any, defaults: Wish) -> Wish:
@@ -164,7 +184,7 @@ def wish_of_line(line: Any, defaults: Wish) -> Wish:
         **values,
         payload={**(payload or {}), **extra},
         param=_join_params(defaults.param, params, extra),
-        tag={**defaults.tag, **_line_tags(given.get("tag", {}))},
+        tag={**defaults.tag, **_line_tags("tags", given.get("tags", {})), **_line_tags("tag", given.get("tag", {}))},
         argv=_line_argv(given["argv"]) if "argv" in given else defaults.argv,
     )
 
@@ -191,12 +211,12 @@ def _join_params(flags: Sequence[str], own: Sequence[str], extra: Mapping[str, A
     return [word for word in flags if word.partition("=")[0].rstrip(":") not in taken] + list(own)
 
 
-def _line_tags(value: Any) -> dict[str, str]:
+def _line_tags(name: str, value: Any) -> dict[str, str]:
     if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
         return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return parse_tags(value)
-    raise UsageError('tag must be like {"key": "value"} or ["key=value"]')
+    raise UsageError(f'{name} must be like {{"key": "value"}} or ["key=value"]')
 
 
 def _line_argv(value: Any) -> list[str]:

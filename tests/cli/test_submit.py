@@ -276,6 +276,27 @@ def test_a_resumed_batch_doubles_nothing(program: Program, broker: Broker) -> No
     assert (report.submitted, report.repeated) == (1, 5)
 
 
+def test_batch_lines_are_checked_against_the_types_of_parameters(program: Program, broker: Broker) -> None:
+    payloads = [{"times": "x"}, {"times": True}, {"loud": 1}, {"message": 5}, {"times": 2, "loud": False}]
+    stdin = lines(*({"handler": "echo", "payload": {"message": "a", **payload}} for payload in payloads))
+    said = program.run("submit", "--batch", "-", "-o", "json", stdin=stdin)
+    assert [entry["line"] for entry in said.json["refused"]] == [1, 2, 3, 4]
+    assert "line 1: parameter times of echo is of type int" in said.err
+    assert program.done("submit", "--batch", "-", "--unchecked", "-o", "json", stdin=stdin).json["submitted"] == 5
+
+
+def test_a_batch_line_may_call_its_tags_tags(program: Program, broker: Broker) -> None:
+    stdin = lines({"handler": "echo", "payload": {"message": "a"}, "tags": {"x": "y"}})
+    task = broker.task(program.done("submit", "--batch", "-", "-o", "name", stdin=stdin).out.strip())
+    assert Envelope.from_bytes(task.envelope).tags == {"x": "y"}
+
+
+def test_a_task_that_would_expire_at_once_is_a_mistake(program: Program, broker: Broker) -> None:
+    said = program.run("submit", "echo", "-p", "message=x", "--expires", "0s")
+    assert said.code == 2
+    assert "--expires: it would expire at once" in said.err
+
+
 def test_a_batch_is_not_resumed_with_another_file(program: Program, broker: Broker) -> None:
     first = [{"handler": "echo", "payload": {"message": str(n)}} for n in range(3)]
     batch = program.done("submit", "--batch", "-", stdin=lines(*first)).out.strip()

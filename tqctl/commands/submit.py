@@ -139,7 +139,9 @@ def submit(
     priority: Annotated[str | None, typer.Option(metavar="1-10", help="or low, normal, high, critical")] = None,
     delay: Annotated[str | None, typer.Option(metavar="10m", help="not before this time has passed")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="not before: ISO, 18:00, tomorrow 09:00")] = None,
-    expires: Annotated[str | None, typer.Option(metavar="1h", help="drop it when not started by then")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="1h", help="not started this long after it is due: dropped")
+    ] = None,
     max_retries: Annotated[int | None, typer.Option(metavar="N", help="N retries are N+1 attempts")] = None,
     timeout: Annotated[str | None, typer.Option(metavar="30s", help="time limit of each attempt")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="for filters; repeatable")] = None,
