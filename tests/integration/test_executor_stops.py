@@ -18,7 +18,6 @@ from tqctl_runtime.worker.ends import HANDED_BACK, LOST
 
 SYNC = ["spin", "backtrack", "stubborn", "long_c_call"]
 ASYNC = ["async_spin", "async_swallow", "async_sleep", "async_thread_of_own"]
-SOFT = {"spin", "backtrack", "async_spin", "async_sleep", "async_thread_of_own"}
 
 
 @pytest.fixture
@@ -46,8 +45,8 @@ def test_a_handler_that_does_not_end_is_stopped_by_a_cancel_request(rig: Rig, ha
     assert ended.outcome is Outcome.CANCELLED
 
 
-@pytest.mark.parametrize("handler", sorted(SOFT - {"async_sleep"}))
-def test_a_soft_stop_keeps_the_executor(rig: Rig, handler: str) -> None:
+@pytest.mark.parametrize("handler", ["async_spin", "async_thread_of_own"])
+def test_a_soft_stop_keeps_the_async_executor(rig: Rig, handler: str) -> None:
     rig.run(handler, timeout_s=0.2)
     before = list(rig.pool.executors.values())
     rig.run(handler, timeout_s=0.2)
@@ -115,6 +114,41 @@ def test_grandchildren_die_with_a_killed_executor(rig: Rig, tmp_path: Path) -> N
     rig.doom(held, LOST)
     rig.wait(held)
     rig.until(lambda: not is_alive(int(pid)), "the end of the grandchild")
+
+
+@pytest.mark.parametrize("reason", [frames.TIME_LIMIT, frames.CANCELLED])
+def test_what_a_softly_stopped_handler_started_ends_with_its_executor(rig: Rig, tmp_path: Path, reason: int) -> None:
+    file = tmp_path / "pid"
+    held = rig.add("grandchild", {"pid_file": str(file)})
+    pid = rig.until(lambda: file.exists() and file.read_text(), "the grandchild")
+    assert is_alive(int(pid))
+    executor = held.executor
+    rig.doom(held, reason)
+    (ended,) = rig.wait(held)
+    assert ended.outcome is (Outcome.TIMED_OUT if reason == frames.TIME_LIMIT else Outcome.CANCELLED)
+    assert executor is not None
+    assert executor.guilty is None  # it was asked, not killed
+    rig.until(lambda: not is_alive(int(pid)), "the end of the grandchild")
+    rig.until(lambda: executor not in rig.pool.executors.values(), "the end of its executor")
+    assert rig.run("noop")[0].outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.parametrize("places", [1, 2])
+def test_tasks_in_the_frame_behind_a_stopped_one_run_elsewhere_uncounted(tmp_path: Path, places: int) -> None:
+    until = tmp_path / "until"
+    with Rig(tmp_path, concurrency=places, processes=places) as rig:
+        rig.run("hold_if")
+        stopped = rig.held("hold_if", {"until": str(until)})
+        behind = [rig.held("hold_if") for _ in range(40)]
+        rig.add_many([stopped, *behind])
+        rig.until(lambda: stopped.started_at, "its start")
+        executor = stopped.executor
+        rig.doom(stopped, frames.CANCELLED)
+        first, *rest = rig.wait(stopped, *behind)
+        assert first.outcome is Outcome.CANCELLED
+        assert {ended.outcome for ended in rest} == {Outcome.SUCCEEDED}
+        assert len(rig.ended) == 42
+        assert all(held.executor is not executor for held in behind)
 
 
 def test_what_is_handed_back_counts_nothing(rig: Rig) -> None:

@@ -247,6 +247,10 @@ class Pool:
             return
         held.kill_at = now + self.limits.grace
         held.signal_at = now + 0.2
+        if executor.kind == SYNC:
+            executor.is_retired = True  # what the handler started is of its group, and killed when the executor ends
+            self._take_back(executor.revoke())  # before the signal, after which it could start one of them
+            self.dispatch()
         executor.doom(held)
 
     def kill(self, executor: ExecutorLink, held: Held) -> None:
