@@ -5,6 +5,7 @@ first. Scripts are called by content hash, so two releases never share one.
 """
 
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from tqctl_runtime.core.states import OUTCOME_CODES, STATE_CODES
 _ROOT = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^--- include (\w+)$", re.MULTILINE)
 _CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
+_FUNCTION = re.compile(r"^local function (\w+)\([^)\n]*\)\n(?:(?: [^\n]*)?\n)*?end\n", re.MULTILINE)
+_WORD = re.compile(r"\w+")
 _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
 
 #: The layout of lines in ``st``; a script refuses another one.
@@ -46,7 +49,7 @@ def load(name: str) -> Script:
         from hashlib import sha1
     text = (_ROOT / f"{name}.lua").read_text(encoding="utf-8")
     shebang, _, body = text.partition("\n")
-    body = _COMMENT.sub("", _expand(body, name, set(), ()))
+    body = _without_unused(_COMMENT.sub("", _expand(body, name, set(), ())))
     source = "\n".join([shebang, lua_builders(body), _constants(body), body])
     return Script(name, source, sha1(source.encode()).hexdigest())  # noqa: S324  Redis names scripts so
 
@@ -63,6 +66,16 @@ def _expand(text: str, place: str, seen: set[str], path: tuple[str, ...]) -> str
         return _expand(included, place, seen, (*path, name))
 
     return _INCLUDE.sub(pull, text)
+
+
+def _without_unused(body: str) -> str:
+    """*body* without the functions of its includes that it does not call: Lua makes each anew in every call."""
+    while True:
+        words = Counter(_WORD.findall(body))
+        lean = _FUNCTION.sub(lambda match: match[0] if words[match[1]] > 1 else "", body)
+        if lean == body:
+            return body
+        body = lean
 
 
 def _constants(body: str) -> str:

@@ -4,7 +4,8 @@ if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local meta = redis.call('HMGET', k_meta, 'epoch', 'layout', 'seq', 'rows', 'bytes', 'fence')
+local meta = redis.call('HMGET', k_meta, 'epoch', 'layout', 'seq', 'rows', 'bytes', 'fence', 'busy_rows', 'busy_bytes',
+  'stop_rows', 'stop_bytes', 'memory_busy')
 if not meta[1] then
   return redis.error_reply('NOEPOCH the namespace is not open')
 end

@@ -1,5 +1,4 @@
 -- Back-pressure: how far the record is behind, against the two marks in journal rows and bytes.
-local limits = redis.call('HMGET', k_meta, 'busy_rows', 'busy_bytes', 'stop_rows', 'stop_bytes', 'memory_busy')
 local mark = redis.call('HMGET', k_wm, 'rows', 'bytes', 'at')
 local behind_rows = tonumber(meta[4] or '0') - tonumber(mark[1] or '0')
 local behind_bytes = tonumber(meta[5] or '0') - tonumber(mark[2] or '0')
@@ -8,5 +7,5 @@ local function beyond(rows, bytes)
   return (rows and behind_rows >= tonumber(rows)) or (bytes and behind_bytes >= tonumber(bytes))
 end
 
-local is_busy = beyond(limits[1], limits[2]) or limits[5] == '1'
-local is_stopped = beyond(limits[3], limits[4])
+local is_busy = beyond(meta[7], meta[8]) or meta[11] == '1'
+local is_stopped = beyond(meta[9], meta[10])
