@@ -8,11 +8,12 @@ import pytest
 
 from tests.support.environment import Environment
 from tests.support.servers import RedisServer
+from tests.support.wait import wait_until
 from tqctl_runtime import doctor, stack
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.leader_calls import coordinator_beat, open_gate
+from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat, elect, open_gate
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.settings import Settings
@@ -111,6 +112,20 @@ def test_processes_of_another_version_are_told(settings: Settings) -> None:
         wire.call(coordinator_beat(Keys(settings.namespace), "coo_old", info))
 
     assert "old one of version 0.0.1" in problems(settings)["versions"].message
+
+
+def test_a_coordinator_whose_lease_ended_is_named_and_told_from_none(settings: Settings) -> None:
+    assert problems(settings)["coordinator"].message.startswith("no coordinator runs")
+    keys = Keys(settings.namespace)
+    info = {"name": "frozen", "host": "h", "pid": 7, "version": "1", "at": now_ms(), "roles": {}}
+    with Wire(BrokerAddress.of(settings)) as wire:
+        wire.call(elect(keys, role=COORDINATOR, holder="coo_frozen", term=1, lease_ms=1))
+        wire.call(coordinator_beat(keys, "coo_frozen", info))
+        wait_until(lambda: "coordinator" in problems(settings), "the lease ended")
+
+    found = problems(settings)["coordinator"]
+    assert "coordinator frozen on h does not lead: its lease ended" in found.message
+    assert "process 7" in found.hint
 
 
 def test_memory_near_its_limit_is_told(settings: Settings, own_redis: RedisServer) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker.leader_calls import COORDINATOR
 from tqctl_runtime.doctor.finding import Finding, ok, problem, skipped
 from tqctl_runtime.doctor.scene import Scene
+
+if TYPE_CHECKING:
+    from tqctl_runtime.broker.views import Leader, Overview
+
+_HARM = "nothing is recorded, promoted or taken back from dead workers"
 
 
 def check(scene: Scene) -> Iterator[Finding]:
@@ -17,10 +23,7 @@ def check(scene: Scene) -> Iterator[Finding]:
         return
     leader = overview.leaders.get(COORDINATOR)
     if leader is None or leader.until <= overview.now:
-        yield problem(
-            "no coordinator: nothing is recorded, promoted or taken back from dead workers",
-            "tqctl up --detach, or: tqctl coordinator start",
-        )
+        yield _nobody_leads(overview, leader)
         return
     info = overview.coordinators.get(leader.holder, {})
     place = f"{info.get('name', leader.holder)} on {info.get('host', 'an unknown host')}"
@@ -28,3 +31,16 @@ def check(scene: Scene) -> Iterator[Finding]:
     for role, trouble in dict(info.get("roles", {})).items():
         if trouble:
             yield problem(f"{role} cannot work: {trouble}", "tqctl status --logs coordinator")
+
+
+def _nobody_leads(overview: Overview, last: Leader | None) -> Finding:
+    if not overview.coordinators:
+        return problem(f"no coordinator runs: {_HARM}", "tqctl up --detach, or: tqctl coordinator start")
+    holder = last.holder if last is not None and last.holder in overview.coordinators else min(overview.coordinators)
+    info = overview.coordinators[holder]
+    place = f"{info.get('name', holder)} on {info.get('host', 'an unknown host')}"
+    ended = f": its lease ended {(overview.now - last.until) // 1000} s ago" if last and last.holder == holder else ""
+    return problem(
+        f"coordinator {place} does not lead{ended}; {_HARM}",
+        f"look whether process {info.get('pid', '?')} is stopped or hangs; tqctl coordinator start adds another",
+    )
