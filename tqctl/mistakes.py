@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tqctl.flags import Flags
 
 
+_OF_SEVERAL_LINES = frozenset({"config", "unavailable"})
+
+
 def tell(error: Exception, flags: Flags, words: list[str]) -> None:
     """Write *error* to stderr: ``error:`` and ``hint:`` lines, or one JSON object where JSON was asked for."""
     message = getattr(error, "message", None) or str(error)
@@ -32,7 +35,11 @@ def tell(error: Exception, flags: Flags, words: list[str]) -> None:
                 body[extra] = getattr(error, extra)
         say(json.dumps({"error": body}))
         return
-    say(f"error: {message}")
+    # Tracebacks of an app and ends of a log keep their lines; what may be data of a task stays one line.
+    lines = message.split("\n") if getattr(error, "code", "") in _OF_SEVERAL_LINES else [message]
+    say(f"error: {lines[0]}")
+    for line in lines[1:]:
+        say(line)
     for candidate in getattr(error, "candidates", ()):
         say(f"  {candidate}")
     if hint:

@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from tqctl_runtime.core.settings import Settings
 
 
-def settings_for_start(session: Session) -> Settings:
-    """The settings of a process that is about to run; ``-v`` and ``-q`` set what its log tells."""
+def settings_for_start(session: Session, *, logs_here: bool = True) -> Settings:
+    """The settings of a process that is about to run; ``-v`` sets what its log tells, as does ``-q`` one told here.
+
+    With *logs_here* false the log goes to a file, which ``-q`` leaves as it is.
+    """
     settings = session.settings
     if session.flags.verbose:
         return replace(settings, log_level="debug")
-    if session.flags.quiet:
+    if session.flags.quiet and logs_here:
         return replace(settings, log_level="warning")
     return settings

@@ -116,6 +116,22 @@ def config_paths(environ: Mapping[str, str] | None = None, folder: Path | None =
     return [(folder or Path.cwd()) / "tqctl.toml", Path(base) / "tqctl" / "config.toml"]
 
 
+def current_context(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> str:
+    """The name of the chosen context, whether or not its settings are right.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    files = [_Layer(str(path), _read(path)) for path in config_paths(environ, folder) if path.is_file()]
+    return _pick_context([_Layer("flag", flags or {}), _Layer("environment", _environment(environ)), *files])[0]
+
+
 def known_contexts(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> list[str]:
     """Names of all contexts of the files, ``default`` included.
 

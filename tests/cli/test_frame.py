@@ -18,6 +18,9 @@ from tests.cli.conftest import Broker, Program
 from tqctl import cli
 from tqctl.__main__ import EXIT_CODES
 from tqctl.flags import Flags
+from tqctl.mistakes import tell
+from tqctl.session import Session
+from tqctl.starting import settings_for_start
 from tqctl_runtime.core import errors
 
 ROOT = Path(__file__).parents[2]
@@ -212,6 +215,35 @@ def test_a_broken_file_is_78_and_names_the_key(program: Program) -> None:
     assert said.code == 78
     assert "laese" in said.err
     assert "did you mean lease" in said.err
+
+
+def test_a_wrong_context_is_listed_with_its_error_beside_the_others(program: Program) -> None:
+    (program.folder / "tqctl.toml").write_text('context = "bad"\n[contexts.bad]\nlaese = "1s"\n[contexts.good]\n')
+    said = program.done("context", "list", "-o", "json")
+    rows = {row["name"]: row for row in said.json}
+    assert set(rows) == {"bad", "default", "good"}
+    assert "laese is not a setting" in rows["bad"]["error"]
+    assert rows["bad"]["is_current"] is True
+    assert rows["good"]["error"] is None
+    assert "laese is not a setting" in program.done("context", "list").out
+
+
+def test_an_app_that_cannot_be_imported_is_told_in_lines(program: Program) -> None:
+    error = errors.ConfigError("broken.py cannot be imported\nTraceback:\n  \x1b[31mboom")
+    with pytest.MonkeyPatch.context() as patch:
+        written: list[str] = []
+        patch.setattr("tqctl.mistakes.say", written.append)
+        tell(error, Flags(), [])
+        assert written == ["error: broken.py cannot be imported", "Traceback:", "  \x1b[31mboom"]
+        written.clear()
+        tell(errors.NotFound("no task\nhint: rm -rf"), Flags(), [])
+        assert written == ["error: no task\nhint: rm -rf"]
+
+
+def test_quiet_leaves_the_log_files_of_a_stack_as_they_are() -> None:
+    session = Session(Flags(quiet=True))
+    assert settings_for_start(session, logs_here=False).log_level == session.settings.log_level
+    assert settings_for_start(session).log_level == "warning"
 
 
 def test_an_environment_that_beats_a_chosen_context_is_told(program: Program) -> None:

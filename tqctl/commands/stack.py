@@ -49,7 +49,7 @@ def up(
     from tqctl_runtime import stack
 
     session = open_session(ctx)
-    settings = settings_for_start(session)
+    settings = settings_for_start(session, logs_here=False)
     if not detach:
         return stack.up(settings, on_event=session.note)
     processes = stack.up_detached(settings)
@@ -195,6 +195,10 @@ def _summary(found: StackStatus) -> list[str]:
         f"context {found.context}, namespace {found.namespace}, {broker.kind} {broker.version} at {broker.address}"
     ]
     overview = found.overview
+    if {info.role for info in found.processes} == {"broker"} and not (
+        overview and (overview.workers or overview.coordinators)
+    ):
+        return [*lines, "nothing works on it: tqctl up --detach"]
     if overview is None:
         return [*lines, "the namespace is not open: no coordinator has run on it; tqctl coordinator start"]
     queued = sum(queue.ready + queue.suspects for queue in overview.queues)
