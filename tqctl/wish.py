@@ -156,7 +156,8 @@ def _duration(name: str, text: str | None) -> int | None:
 
 
 _TEXT = ("queue", "delay", "at", "expires", "timeout", "tenant", "correlation_id", "idempotency_key", "unique_for")
-_FIELDS = ("handler", "param", "payload", *_TEXT, "priority", "max_retries", "tag", "tags", "argv")
+#: What a batch line may say.
+LINE_FIELDS = ("handler", "param", "payload", *_TEXT, "priority", "max_retries", "tag", "tags", "argv")
 
 
 def wish_of_line(line: Any, defaults: Wish) -> Wish:
@@ -169,8 +170,8 @@ def wish_of_line(line: Any, defaults: Wish) -> Wish:
     if not isinstance(line, dict):
         raise PayloadError("not a JSON object")
     for key in line:
-        if key not in _FIELDS:
-            near = get_close_matches(key, _FIELDS, n=1, cutoff=0.5)
+        if key not in LINE_FIELDS:
+            near = get_close_matches(key, LINE_FIELDS, n=1, cutoff=0.5)
             raise UsageError(f"unknown field {key!r}" + (f", did you mean {near[0]}?" if near else ""))
     given = {key: value for key, value in line.items() if value is not None}
     for key in ("handler", *_TEXT):

@@ -77,3 +77,14 @@ def test_every_invariant_that_is_cited_is_written_down_and_every_one_written_dow
     files = [path for folder in folders for kind in ("*.py", "*.lua") for path in folder.rglob(kind)]
     cited = {number for path in files for number in INVARIANT.findall(path.read_text(encoding="utf-8"))}
     assert defined == cited
+
+
+def test_every_exit_code_and_every_field_of_a_batch_line_is_documented() -> None:
+    from tqctl.__main__ import EXIT_CODES
+    from tqctl.wish import LINE_FIELDS
+
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    rows = {cells[1].strip(): cells[2] for cells in (line.split("|") for line in page.splitlines()) if len(cells) == 5}
+    assert {word for word, code in EXIT_CODES.items() if f"`{word}`" not in rows.get(str(code), "")} == set()
+    fields = " ".join(line.split("|")[1] for line in page.partition("## Lines")[2].splitlines() if line.startswith("|"))
+    assert set(re.findall(r"`(\w+)`", fields)) == set(LINE_FIELDS)
