@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from tqctl.sending import unknown
 from tqctl.wish import Wish, wish_of_line
 from tqctl_runtime.broker.calls import CHUNK
 from tqctl_runtime.core.errors import Busy, TqctlError
@@ -130,9 +131,7 @@ class Batch:
     def _row(self, wish: Wish) -> Mapping[str, Any] | None:
         row = self._rows.get(wish.handler) if wish.handler is not None else None
         if row is None and self._is_checked and wish.handler is not None:
-            from tqctl_runtime.core.handler import unknown_handler
-
-            raise unknown_handler(wish.handler, self._rows)
+            raise unknown(wish.handler, self._rows)
         return row
 
     def _refuse(self, number: int, why: str) -> None:

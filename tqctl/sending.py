@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tqctl_runtime.broker.views import Overview
     from tqctl_runtime.client.receipts import Durability
     from tqctl_runtime.client.sync import Client
+    from tqctl_runtime.core.errors import UnknownHandler
     from tqctl_runtime.core.settings import Settings
 
 
@@ -64,3 +65,15 @@ def has_worker(overview: Overview, handler: str, queue: str) -> bool:
         for worker in overview.workers
         if worker.lease_until > overview.now
     )
+
+
+def unknown(handler: str, rows: Mapping[str, Mapping[str, Any]]) -> UnknownHandler:
+    """The error for a *handler* that is not among the catalogue's *rows*."""
+    from tqctl_runtime.core.builtins import GUARDED
+    from tqctl_runtime.core.errors import UnknownHandler
+    from tqctl_runtime.core.handler import unknown_handler
+
+    if handler in GUARDED and rows:
+        hint = f"on a Redis of your own a worker must be told to: tqctl worker start --allow-{handler}"
+        return UnknownHandler(f"no worker offers {handler}", hint=hint)
+    return unknown_handler(handler, rows)

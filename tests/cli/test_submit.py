@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Broker, Program, row
+from tests.support.servers import RedisServer, drop_namespace
 from tqctl_runtime.core.ids import is_task_id
 from tqctl_runtime.core.submission import Envelope
 
@@ -289,6 +290,19 @@ def test_a_batch_line_may_call_its_tags_tags(program: Program, broker: Broker) -
     stdin = lines({"handler": "echo", "payload": {"message": "a"}, "tags": {"x": "y"}})
     task = broker.task(program.done("submit", "--batch", "-", "-o", "name", stdin=stdin).out.strip())
     assert Envelope.from_bytes(task.envelope).tags == {"x": "y"}
+
+
+def test_who_asks_for_a_shell_that_nobody_offers_is_told_the_flag(
+    program: Program, broker: Broker, valkey: RedisServer
+) -> None:
+    other = Broker(valkey, f"{broker.namespace}-other")
+    other.register(row("echo"))
+    program.set(TQCTL_NAMESPACE=other.namespace)
+    said = program.run("submit", "shell", "--", "ls")
+    assert said.code == 2
+    other.wire.close()
+    drop_namespace(valkey.url, other.namespace)
+    assert "tqctl worker start --allow-shell" in said.err
 
 
 def test_a_task_that_would_expire_at_once_is_a_mistake(program: Program, broker: Broker) -> None:

@@ -11,7 +11,7 @@ import typer
 from tqctl.flags import Flags, TailCommand, single, verb
 from tqctl.output import Column, View
 from tqctl.parameters import parse_payload, parse_tags
-from tqctl.sending import durability_of, has_worker, open_client, read_catalogue, read_overview, read_row
+from tqctl.sending import durability_of, has_worker, open_client, read_catalogue, read_overview, read_row, unknown
 from tqctl.session import Session, open_session
 from tqctl.wish import Wish
 from tqctl_runtime.core.errors import TqctlError, UsageError
@@ -232,9 +232,7 @@ def _send(session: Session, client: Client, submission: Submission, options: Opt
 def _row(client: Client, handler: str, *, is_checked: bool) -> Any:
     row = read_row(client, handler)
     if row is None and is_checked:
-        from tqctl_runtime.core.handler import unknown_handler
-
-        error = unknown_handler(handler, read_catalogue(client))
+        error = unknown(handler, read_catalogue(client))
         raise type(error)(error.message, hint=f"{error.hint}; --unchecked submits it anyway")
     return row
 
