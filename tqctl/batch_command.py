@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tqctl_runtime.core.submission import Submission
 
 _MOST_WARNINGS = 5
+_MOST_COMPLAINTS = 1_000
 _BATCH_ID = re.compile(r"bat_[0-9A-HJKMNP-TV-Z]{26}\Z")
 
 VIEW = View(
@@ -72,7 +73,7 @@ def _make(
     session: Session, client: Client, wish: Wish, options: Options, batch_id: str, moved: Callable[[int], None]
 ) -> Batch:
     events = Events(
-        refused=lambda number, why: say(f"line {number}: {why}"),
+        refused=_refused(session),
         accepted=_accepted(session),
         moved=moved,
         waiting=lambda why: session.note(f"waiting: {why}"),
@@ -109,6 +110,21 @@ class _DrySender:
         from tqctl_runtime.core.states import State
 
         return [Receipt(wish.id, State.QUEUED) for wish in wishes]
+
+
+def _refused(session: Session) -> Callable[[int, str], None]:
+    """Tell of bad lines; of a whole bad file only how it begins, unless details are asked for."""
+    told = 0
+
+    def tell(number: int, why: str) -> None:
+        nonlocal told
+        told += 1
+        if told <= _MOST_COMPLAINTS or session.flags.verbose:
+            say(f"line {number}: {why}")
+        elif told == _MOST_COMPLAINTS + 1:
+            say(f"line {number} and more: counted, not told; all: -v, or refused in -o json")
+
+    return tell
 
 
 def _accepted(session: Session) -> Callable[[int, str], None]:

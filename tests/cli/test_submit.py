@@ -286,6 +286,16 @@ def test_batch_lines_are_checked_against_the_types_of_parameters(program: Progra
     assert program.done("submit", "--batch", "-", "--unchecked", "-o", "json", stdin=stdin).json["submitted"] == 5
 
 
+def test_after_a_thousand_bad_lines_the_rest_is_only_counted(program: Program, broker: Broker) -> None:
+    said = program.run("submit", "--batch", "-", "-o", "json", stdin="{\n" * 1_200)
+    complaints = [line for line in said.err.splitlines() if line.startswith("line ")]
+    assert len(complaints) == 1_001
+    assert complaints[-1].startswith("line 1001 and more")
+    assert len(said.json["refused"]) == 1_200
+    told = program.run("submit", "--batch", "-", "-v", stdin="{\n" * 1_200).err
+    assert "line 1200: " in told
+
+
 def test_a_batch_line_may_call_its_tags_tags(program: Program, broker: Broker) -> None:
     stdin = lines({"handler": "echo", "payload": {"message": "a"}, "tags": {"x": "y"}})
     task = broker.task(program.done("submit", "--batch", "-", "-o", "name", stdin=stdin).out.strip())
