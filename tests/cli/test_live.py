@@ -424,6 +424,14 @@ def test_after_down_lists_answer_from_the_record_and_nothing_is_started(embedded
     assert not (embedded.home / "tqctl" / "default").exists()
 
 
+def test_a_private_server_that_nothing_works_on_is_told_in_status(embedded: Environment) -> None:
+    assert embedded.run("submit", "echo").returncode == 0
+    said = embedded.run("status")
+    assert said.returncode == 0
+    assert "nothing works on it: tqctl up --detach" in said.stderr
+    assert embedded.run("down").returncode == 0
+
+
 def test_commands_that_only_join_create_nothing_on_disk(program: Program, tmp_path: Path) -> None:
     for words in (["task", "list"], ["task", "show", "ABCD"], ["queue", "list"], ["status"], ["worker", "list"]):
         said = program.run(*words)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import socket
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.core.errors import Busy, TqctlError
 from tqctl_runtime.core.handler import HandlerSpec, describe
 from tqctl_runtime.core.serializer import unpack
+from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import Envelope, build_submission
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.attempts import Plan, Rejected, describe_error, open_payload, take_answer
 from tqctl_runtime.worker.ends import describe_exit
+from tqctl_runtime.worker.heartbeat import Heartbeat
 from tqctl_runtime.worker.hygiene import clean_environment
 from tqctl_runtime.worker.pace import AHEAD_TASKS, FRAME_TASKS, SHORT, Pace
 from tqctl_runtime.worker.streams import HeadTail, clean_log, cut_line
@@ -202,3 +206,15 @@ def test_an_environment_loses_settings_and_passwords_only() -> None:
 )
 def test_how_an_executor_ended_is_told(code: int, text: str) -> None:
     assert describe_exit(code) == text
+
+
+def test_a_lease_that_aged_through_a_pause_is_told_with_its_whole_age(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner = MagicMock()
+    beat = Heartbeat(Keys("test"), MagicMock(), Settings(lease=3_000), owner)
+    beat.renewed(100.0)
+    monkeypatch.setattr("tqctl_runtime.worker.heartbeat.boot_seconds", lambda: 114.0)
+    beat.check()
+    owner.on_distrust.assert_called_once_with()
+    assert "could not be renewed for 14.0 s" in caplog.text

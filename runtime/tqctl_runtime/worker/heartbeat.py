@@ -73,9 +73,10 @@ class Heartbeat:
 
     def check(self) -> None:
         """Look whether the lease may still be relied on; call it often."""
-        if self._is_trusted and boot_seconds() - self._renewed > self._trust:
+        age = boot_seconds() - self._renewed
+        if self._is_trusted and age > self._trust:
             self._is_trusted = False
-            log.error("the lease could not be renewed for %.1f s: what runs is stopped, uncounted", self._trust)
+            log.error("the lease could not be renewed for %.1f s: what runs is stopped, uncounted", age)
             self._owner.on_distrust()
 
     async def run(self) -> None:
