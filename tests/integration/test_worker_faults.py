@@ -69,6 +69,30 @@ def test_a_killed_workers_task_runs_again_elsewhere_and_its_death_counts(world: 
     assert world.outcomes(task_id) == ["died", "succeeded"]
 
 
+def test_the_folder_of_a_killed_worker_is_removed_by_the_next_one_and_that_of_a_living_one_stays(
+    world: World, tmp_path: Path
+) -> None:
+    def folders() -> set[Path]:
+        return set(tmp_path.glob("*/run/scratch-*"))
+
+    killed = world.worker()
+    left = folders()
+    assert len(left) == 1
+    living = world.worker()
+    kept = folders() - left
+    assert left < folders()
+    killed.signal(signal.SIGKILL)
+    killed.wait()
+    assert left < folders()
+    third = world.worker()
+    assert kept < folders()
+    assert not left & folders()
+    for worker in (living, third):
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert not folders()
+
+
 def test_tasks_that_a_killed_worker_had_only_prefetched_show_no_death(world: World, tmp_path: Path) -> None:
     first = world.worker(concurrency=1)
     world.until_state(State.SUCCEEDED, *world.submit("hold_if", count=300))
