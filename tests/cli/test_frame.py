@@ -205,7 +205,7 @@ def test_config_shows_where_values_come_from_and_masks_secrets(program: Program)
     assert rows["drain"]["origin"] == "default"
     assert program.done("context", "list", "-o", "name").lines == ["default", "prod"]
     assert program.done("-c", "prod", "context", "show", "-o", "json").json["is_current"] is True
-    assert program.run("-c", "nosuch", "context", "list").code == 78
+    assert program.run("-c", "nosuch", "context", "show").code == 78
     assert program.done("config", "path", "-o", "json").json[0]["exists"] is True
 
 

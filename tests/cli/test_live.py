@@ -142,6 +142,7 @@ def test_lists_are_narrowed_by_every_filter(stack: Program) -> None:
     rows = stack.done("task", "list", *words, "--since", "1h", "--until", "+1m", "-o", "json").json
     assert [row["id"] for row in rows] == [wanted]
     assert set(rows[0]) == TASK
+    assert [attempt["outcome"] for attempt in rows[0]["attempts"]] == ["succeeded"]
     assert stack.done("task", "list", *words, "--since", "+1h", "-o", "json").out == "[]\n"
 
 

@@ -128,10 +128,12 @@ def list_(
         until=parse_when(until),
     )
     period = parse_interval(interval)
+    is_whole = session.format in ("json", "jsonl")
     with session.inspector() as inspector:
 
         def read() -> list[Mapping[str, Any]]:
-            return [task.to_json() for task in inspector.tasks(wanted, limit=limit, sort=sort)]
+            page = inspector.tasks(wanted, limit=limit, sort=sort, with_attempts=is_whole)
+            return [task.to_json() for task in page]
 
         if watch:
             from tqctl.watch import watch as run_watch

@@ -183,8 +183,15 @@ class Inspector:
 
     # -- lists
 
-    def tasks(self, where: TaskFilter | None = None, limit: int = 50, sort: str = "-created_at") -> list[Task]:
-        """A page of tasks from the record, without their attempts.
+    def tasks(
+        self,
+        where: TaskFilter | None = None,
+        limit: int = 50,
+        sort: str = "-created_at",
+        *,
+        with_attempts: bool = False,
+    ) -> list[Task]:
+        """A page of tasks from the record; their attempts are read only where they are asked for.
 
         Raises:
             UsageError: nothing is sorted by that.
@@ -192,7 +199,12 @@ class Inspector:
         """
         order = Sort.parse(sort)
         self._freshness.check()
-        return self._store.queries.tasks(where, limit=limit, sort=order)
+        page = self._store.queries.tasks(where, limit=limit, sort=order)
+        if with_attempts:
+            attempts = self._store.lookup.attempts([task.id for task in page])
+            for task in page:
+                task.attempts = attempts.get(task.id, [])
+        return page
 
     def count(self, where: TaskFilter | None = None) -> int:
         """How many tasks the record has."""

@@ -9,7 +9,7 @@ from typing import Any
 from tqctl_runtime.core.errors import AmbiguousId, NotFound
 from tqctl_runtime.core.ids import TAIL_LENGTH, TAIL_MINIMUM, is_task_id
 from tqctl_runtime.core.states import State
-from tqctl_runtime.core.task import Task
+from tqctl_runtime.core.task import Attempt, Task
 from tqctl_runtime.record.database import Database
 from tqctl_runtime.record.read import ATTEMPT_COLUMNS, TASK_COLUMNS, Revival, attempts_by_task, task_of
 
@@ -41,8 +41,12 @@ class Lookup:
 
     def tasks(self, ids: Sequence[str]) -> dict[str, Task]:
         """The tasks that are known of *ids*, with their attempts."""
-        attempts = attempts_by_task(self._each(_ATTEMPTS, ids))
+        attempts = self.attempts(ids)
         return {row[0]: task_of(row, attempts.get(row[0], ())) for row in self._each(_TASKS, ids)}
+
+    def attempts(self, ids: Sequence[str]) -> dict[str, list[Attempt]]:
+        """The attempts of *ids* in their order; nothing for tasks that had none."""
+        return attempts_by_task(self._each(_ATTEMPTS, ids))
 
     def states(self, ids: Sequence[str]) -> dict[str, State]:
         """The states of the tasks that are known of *ids*."""
