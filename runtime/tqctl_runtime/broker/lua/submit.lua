@@ -12,6 +12,7 @@
 --- include pressure
 --- include line
 --- include journal
+--- include submitted
 --- include ready
 --- include earlier
 local reply = {epoch, 0, mark[3] or '0', now}
@@ -23,41 +24,43 @@ for index, head in ipairs(is_busy and heads or {}) do
   end
 end
 
-local function stand(index, id, line)
-  if line[DUE] > 0 then
-    line[STATE] = S_SCHEDULED
-    redis.call('ZADD', k_sched, line[DUE], id)
-    return
+local function stand(index, id, queue, priority, due)
+  if due > 0 then
+    redis.call('ZADD', k_sched, due, id)
+    return S_SCHEDULED
   end
-  local queue = line[QUEUE]
-  local scores = ready[queue] or {}
-  ready[queue] = scores
-  scores[#scores + 1] = line[BASE] + (index - 1) / 1024 - line[PRIORITY] * PRIORITY_BAND
-  scores[#scores + 1] = id
+  local scores = ready[queue]
+  if not scores then
+    scores = {}
+    ready[queue] = scores
+  end
+  local at = #scores
+  scores[at + 1], scores[at + 2] = now + (index - 1) / 1024 - priority * PRIORITY_BAND, id
+  return S_QUEUED
 end
 
 local function create(index, head)
-  local id, queue, due, expires = head[1], head[2], head[6], head[8]
+  local id, queue, priority, max, due, expires = head[1], head[2], head[3], head[4], head[6], head[8]
+  local idem, env = head[10] or '', ARGV[2 * index + 1]
   if head[5] > 0 then due = now + head[5] end
   if due <= now then due = 0 end
   if head[7] > 0 then expires = math.max(due, now) + head[7] end
-  local line = new_line(S_QUEUED, 1, head[3], head[4], 0, due, expires, head[9] and 1 or 0, queue, head[10] or '')
-  stand(index, id, line)
+  local state = stand(index, id, queue, priority, due)
   if expires > 0 then redis.call('ZADD', k_exp, expires, id) end
   if head[10] then redis.call('SET', k_idem(head[10]), id .. ' ' .. head[11]) end
   if head[12] then redis.call('SET', k_unique(head[12]), id, 'PX', head[13]) end
   known_queues[queue], seen[id] = true, true
-  write_line(id, line)
-  envelopes[#envelopes + 1], envelopes[#envelopes + 2] = id, ARGV[2 * index + 1]
-  journal('S', now, id, 1, line[STATE], queue, head[3], head[4], due, expires, line[IDEM], head[11],
-    ARGV[2 * index + 1])
-  return line[STATE]
+  write_first(id, state, priority, max, due, expires, head[9] and 1 or 0, queue, idem)
+  local at = #envelopes
+  envelopes[at + 1], envelopes[at + 2] = id, env
+  journal_submitted(id, state, queue, priority, max, due, expires, idem, head[11], env)
+  return state
 end
 
 for index, head in ipairs(heads) do
   local code, id = earlier(index, head)
   if not code then code, id = create(index, head), head[1] end
-  reply[#reply + 1], reply[#reply + 2] = code, id
+  reply[2 * index + 3], reply[2 * index + 4] = code, id
 end
 flush_lines()
 if #envelopes > 0 then redis.call('HSET', k_env, unpack(envelopes)) end

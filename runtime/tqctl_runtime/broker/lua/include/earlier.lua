@@ -2,7 +2,8 @@
 local heads, ids, tombs, seen = {}, {}, {}, {}
 for at = 2, #ARGV, 2 do
   local head = cmsgpack.unpack(ARGV[at])
-  heads[#heads + 1], ids[#ids + 1], tombs[#tombs + 1] = head, head[1], k_tomb(head[1])
+  local index = at / 2
+  heads[index], ids[index], tombs[index] = head, head[1], k_tomb(head[1])
 end
 local live = redis.call('HMGET', k_st, unpack(ids))
 tombs = redis.call('MGET', unpack(tombs))

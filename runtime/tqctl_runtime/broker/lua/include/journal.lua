@@ -15,11 +15,14 @@ local function write_entry()
   row_buffer, row_bytes = {}, 0
 end
 
-local function journal(...)
-  local row = cmsgpack.pack({...})
+local function journal_row(row)
   if row_bytes + #row > ENTRY_BYTES then write_entry() end
   row_buffer[#row_buffer + 1] = row
   row_bytes = row_bytes + #row
+end
+
+local function journal(...)
+  journal_row(cmsgpack.pack({...}))
 end
 
 local function flush_journal()

@@ -6,6 +6,21 @@ local CREATED, BASE, EXPIRES, DUE, STARTED = 9, 10, 11, 12, 13
 local HELD, SUSPECT, CANCEL, WATCHED, QUEUE, TOKEN, IDEM = 14, 15, 16, 17, 18, 19, 20
 local lines_out = {}
 
+local function write_raw(id, raw)
+  local at = #lines_out
+  lines_out[at + 1], lines_out[at + 2] = id, raw
+  if at >= 1998 then
+    redis.call('HSET', k_st, unpack(lines_out))
+    lines_out = {}
+  end
+end
+
+-- A task that was not there before, without the table of new_line.
+local function write_first(id, state, priority, max, due, expires, watched, queue, idem)
+  write_raw(id, struct.pack(LINE_FORMAT, LINE_LAYOUT, state, 1, priority, max, 0, 0, 0, now, due > 0 and due or now,
+    expires, due, 0, 0, 0, 0, watched, queue, '', idem))
+end
+
 local function new_line(state, v, priority, max, attempts, due, expires, watched, queue, idem)
   return {LINE_LAYOUT, state, v, priority, max, 0, 0, attempts, now, due > now and due or now, expires, due, 0, 0, 0,
     0, watched, queue, '', idem}
@@ -21,12 +36,7 @@ local function read_line(id)
 end
 
 local function write_line(id, line)
-  lines_out[#lines_out + 1] = id
-  lines_out[#lines_out + 1] = struct.pack(LINE_FORMAT, unpack(line, 1, 20))
-  if #lines_out >= 2000 then
-    redis.call('HSET', k_st, unpack(lines_out))
-    lines_out = {}
-  end
+  write_raw(id, struct.pack(LINE_FORMAT, unpack(line, 1, 20)))
 end
 
 local function flush_lines()
