@@ -70,12 +70,15 @@ def _expand(text: str, place: str, seen: set[str], path: tuple[str, ...]) -> str
 
 def _without_unused(body: str) -> str:
     """*body* without the functions of its includes that it does not call: Lua makes each anew in every call."""
-    while True:
-        words = Counter(_WORD.findall(body))
-        lean = _FUNCTION.sub(lambda match: match[0] if words[match[1]] > 1 else "", body)
-        if lean == body:
-            return body
-        body = lean
+    lean = _without_uncalled(body)
+    while lean != body:
+        body, lean = lean, _without_uncalled(lean)
+    return body
+
+
+def _without_uncalled(body: str) -> str:
+    words = Counter(_WORD.findall(body))
+    return _FUNCTION.sub(lambda match: match[0] if words[match[1]] > 1 else "", body)
 
 
 def _constants(body: str) -> str:
