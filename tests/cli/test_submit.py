@@ -278,7 +278,13 @@ def test_a_resumed_batch_doubles_nothing(program: Program, broker: Broker) -> No
 
 
 def test_batch_lines_are_checked_against_the_types_of_parameters(program: Program, broker: Broker) -> None:
-    payloads: list[dict[str, object]] = [{"times": "x"}, {"times": True}, {"loud": 1}, {"message": 5}, {"times": 2, "loud": False}]
+    payloads: list[dict[str, object]] = [
+        {"times": "x"},
+        {"times": True},
+        {"loud": 1},
+        {"message": 5},
+        {"times": 2, "loud": False},
+    ]
     stdin = lines(*({"handler": "echo", "payload": {"message": "a"} | payload} for payload in payloads))
     said = program.run("submit", "--batch", "-", "-o", "json", stdin=stdin)
     assert [entry["line"] for entry in said.json["refused"]] == [1, 2, 3, 4]
