@@ -10,7 +10,7 @@ import pytest
 from tests.scripts.rig import Rig
 from tqctl_runtime.broker import scripts
 from tqctl_runtime.broker.call import Call
-from tqctl_runtime.broker.keys import SPECS
+from tqctl_runtime.broker.keys import SPECS, write_keys
 from tqctl_runtime.core.errors import BrokerUnavailable, StoresDiffer
 
 FOLDER = Path(scripts.__file__).parent / "lua"
@@ -48,20 +48,34 @@ def test_an_include_says_what_it_is_for(path: Path) -> None:
     assert f"--- include {path.stem}\n" in "".join(each.read_text() for each in FOLDER.rglob("*.lua"))
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_every_key_comes_from_a_builder(name: str) -> None:
-    source = scripts.load(name).source
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.lua")), ids=lambda path: path.stem)
+def test_every_key_comes_from_a_builder(path: Path) -> None:
+    source = path.read_text()
     for command, key in re.findall(r"redis\.call\('(\w+)', ([^,)]+)", source):
         if command not in {"TIME", "PUBLISH"}:
             assert key.startswith(("k_", "key", "ready_key(line", "unpack(tombs")), f"{command} {key}"
-    channels = re.findall(r"PREFIX \.\. '([^']+)'", re.sub(r"^local (function )?k_.*$", "", source, flags=re.MULTILINE))
+    channels = re.findall(r"PREFIX \.\. '([^']+)'", source)
     assert set(channels) <= {"done:", "ctl:", "wm"}
 
 
 def test_every_builder_is_used_and_bounded() -> None:
-    used = set(re.findall(r"\bk_([a-z]+)\b", "".join(scripts.load(name).source for name in OPERATIONS)))
+    used = set(re.findall(r"\bk_([a-z]+)\b", "".join(path.read_text() for path in FOLDER.rglob("*.lua"))))
     assert used == {spec.name for spec in SPECS}
     assert all(spec.bound and spec.owner for spec in SPECS)
+
+
+def test_a_builder_whose_argument_holds_a_call_is_refused() -> None:
+    with pytest.raises(ValueError, match="k_ready"):
+        write_keys("local size = redis.call('ZCARD', k_ready(string.lower(queue)))")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_assembled_operation_holds_no_name_that_was_replaced(name: str) -> None:
+    source = re.sub(r"'[^'\n]*'", "", scripts.load(name).source)
+    names = set(re.findall(r"\b[A-Z][A-Z_]*\b", source))
+    assert names <= {"KEYS", "ARGV", "PREFIX"}
+    called = set(re.findall(r"\bk_[a-z]+\b", source))
+    assert called == set(re.findall(r"^local (k_[a-z]+) =", source, flags=re.MULTILINE))
 
 
 def test_two_kinds_of_keys_never_meet() -> None:

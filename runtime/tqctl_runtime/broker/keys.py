@@ -1,6 +1,6 @@
 """Every key of the broker: one builder each, with type, owner and what bounds it.
 
-All keys of a namespace share one hash tag, so that every script stays in one slot. The Lua builders are generated
+All keys of a namespace share one hash tag, so that every script stays in one slot. The keys in Lua are written
 from this table; no script and no other module spells a key.
 """
 
@@ -52,6 +52,7 @@ SPECS = (
 
 BY_NAME = {spec.name: spec for spec in SPECS}
 _USED = re.compile(r"\bk_([a-z]+)\b")
+_BUILT = re.compile(r"\bk_([a-z]+)\(([^()]*)\)")
 
 
 class Keys:
@@ -80,13 +81,16 @@ class Keys:
         return f"{self.prefix}wm"
 
 
-def lua_builders(source: str) -> str:
-    """Lua declarations of the key builders that *source* uses; ``KEYS[1]`` is always the namespace's meta key."""
+def write_keys(source: str) -> str:
+    """Lua *source* with its keys spelt out: ``k_st`` is a local, ``k_ready(queue)`` becomes an expression.
+
+    ``KEYS[1]`` is always the namespace's meta key. Functions would be made anew in every call of the script.
+    """
+    body = _BUILT.sub(lambda match: f"(PREFIX .. '{BY_NAME[match[1]].pattern[:-2]}' .. {match[2]})", source)
     lines = ["local PREFIX = string.sub(KEYS[1], 1, -5)"]
-    for name in sorted(set(_USED.findall(source))):
-        spec = BY_NAME[name]
-        if "{}" in spec.pattern:
-            lines.append(f"local function k_{name}(part) return PREFIX .. '{spec.pattern[:-2]}' .. part end")
-        else:
-            lines.append(f"local k_{name} = PREFIX .. '{spec.pattern}'")
-    return "\n".join(lines)
+    for name in sorted(set(_USED.findall(body))):
+        pattern = BY_NAME[name].pattern
+        if "{}" in pattern:
+            raise ValueError(f"k_{name} is called with parentheses in its argument: give that a name first")
+        lines.append(f"local k_{name} = PREFIX .. '{pattern}'")
+    return "\n".join([*lines, body])

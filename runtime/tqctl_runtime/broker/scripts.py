@@ -1,4 +1,4 @@
-"""Assembles the Lua operations: includes, generated constants and key builders, one SHA-1 each.
+"""Assembles the Lua operations: includes, constants and keys written out, unused functions left out, one SHA-1 each.
 
 A file in ``lua/`` is one operation; ``--- include NAME`` lines pull in ``lua/include/NAME.lua``, each once, depth
 first. Scripts are called by content hash, so two releases never share one.
@@ -10,13 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tqctl_runtime.broker.keys import lua_builders
+from tqctl_runtime.broker.keys import write_keys
 from tqctl_runtime.core.retry import MAX_DEATHS
 from tqctl_runtime.core.states import OUTCOME_CODES, STATE_CODES
 
 _ROOT = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^--- include (\w+)$", re.MULTILINE)
-_CONSTANT = re.compile(r"\b[A-Z][A-Z_]+\b")
+#: Names in capitals with numbers or texts for all time, and where they may be used: texts are looked over whole.
+_DECLARED = re.compile(r"^local ([A-Z][A-Z_, ]*) = ((?:\d+|'[^'\n]*')(?:, (?:\d+|'[^'\n]*'))*)\n", re.MULTILINE)
+_NAME_OR_TEXT = re.compile(r"'[^'\n]*'|\b[A-Z][A-Z_]*\b")
 _FUNCTION = re.compile(r"^local function (\w+)\([^)\n]*\)\n(?:(?: [^\n]*)?\n)*?end\n", re.MULTILINE)
 _WORD = re.compile(r"\w+")
 _COMMENT = re.compile(r"^\s*--.*\n", re.MULTILINE)
@@ -50,7 +52,7 @@ def load(name: str) -> Script:
     text = (_ROOT / f"{name}.lua").read_text(encoding="utf-8")
     shebang, _, body = text.partition("\n")
     body = _without_unused(_COMMENT.sub("", _expand(body, name, set(), ())))
-    source = "\n".join([shebang, lua_builders(body), _constants(body), body])
+    source = f"{shebang}\n{write_keys(_write_constants(body))}"
     return Script(name, source, sha1(source.encode()).hexdigest())  # noqa: S324  Redis names scripts so
 
 
@@ -81,12 +83,18 @@ def _without_uncalled(body: str) -> str:
     return _FUNCTION.sub(lambda match: match[0] if words[match[1]] > 1 else "", body)
 
 
-def _constants(body: str) -> str:
-    numbers = {f"S_{state.upper()}": code for state, code in STATE_CODES.items()}
-    numbers |= {f"O_{outcome.upper()}": code for outcome, code in OUTCOME_CODES.items()}
-    numbers |= {"LINE_LAYOUT": LINE_LAYOUT, "PRIORITY_BAND": PRIORITY_BAND, "MAX_DEATHS": MAX_DEATHS}
-    words = set(_CONSTANT.findall(body))
-    used = {name: value for name, value in numbers.items() if name in words}
-    if not used:
+def _write_constants(body: str) -> str:
+    """*body* with literals for the names of states and outcomes, and for those it declares itself.
+
+    Every local that a function uses is captured anew in each call of the script, which costs more than the function.
+    """
+    values = {f"S_{state.upper()}": str(code) for state, code in STATE_CODES.items()}
+    values |= {f"O_{outcome.upper()}": str(code) for outcome, code in OUTCOME_CODES.items()}
+    values |= {"LINE_LAYOUT": str(LINE_LAYOUT), "PRIORITY_BAND": str(PRIORITY_BAND), "MAX_DEATHS": str(MAX_DEATHS)}
+
+    def declare(match: re.Match[str]) -> str:
+        values.update(zip(match[1].split(", "), match[2].split(", "), strict=True))
         return ""
-    return f"local {', '.join(used)} = {', '.join(map(str, used.values()))}"
+
+    body = _DECLARED.sub(declare, body)
+    return _NAME_OR_TEXT.sub(lambda match: values.get(match[0], match[0]), body)
