@@ -63,8 +63,11 @@ class _Template:
 
     def fill(self, payload: bytes) -> Packed:
         task_id = new_id("tsk")
+        length = len(payload)
+        # As pack() begins a blob; a packer of its own for each payload would cost as much as all the rest here.
+        start = b"\xc4%c" % length if length < 256 else pack(payload)[:-length]
         head = b"%b%b%b" % (self._before_id, task_id.encode(), self._after_id)
-        return Packed(task_id, head, b"%b%b%b" % (self._before, pack(payload), self._after))
+        return Packed(task_id, head, b"%b%b%b%b" % (self._before, start, payload, self._after))
 
 
 class Shape:

@@ -30,9 +30,11 @@ def _base32(number: int, length: int) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
-#: Milliseconds of the last id, their text, and what counts up from a random start. Replaced as a whole, so that threads
-#: need no lock: two that see a new millisecond at once both start at random.
-_last: tuple[int, str, itertools.count[int]] = (0, "", itertools.count())
+#: Bits of an id that count up within a millisecond; they start in their lower half.
+_COUNT_BITS = 20
+#: Milliseconds of the last id, the text that all ids of that millisecond share, and what counts up from a random start.
+#: Replaced as a whole, so that threads need no lock: two that see a new millisecond at once both start at random.
+_last: tuple[int, str, itertools.count[int]] = (0, "", itertools.count(1 << _COUNT_BITS))
 
 
 def new_id(kind: str) -> str:
@@ -44,15 +46,25 @@ def new_id(kind: str) -> str:
     milliseconds = time.time_ns() // 1_000_000
     last = _last
     if milliseconds > last[0]:
-        start = int.from_bytes(os.urandom(10), "big") >> 1
-        _last = last = (milliseconds, _base32(milliseconds, 10), itertools.count(start))
-    return f"{kind}_{last[1]}{_base32(next(last[2]), 16)}"
+        _last = last = _begin(milliseconds)
+    number = next(last[2])
+    if number >> _COUNT_BITS:
+        # The clock was set back and the last millisecond went on for very long.
+        _last = last = _begin(last[0])
+        number = next(last[2])
+    return f"{kind}_{last[1]}{_PAIRS[number >> 10]}{_PAIRS[number & 1023]}"
+
+
+def _begin(milliseconds: int) -> tuple[int, str, itertools.count[int]]:
+    random = int.from_bytes(os.urandom(10), "big") >> 1
+    stem, start = divmod(random, 1 << _COUNT_BITS - 1)
+    return milliseconds, _base32(milliseconds, 10) + _base32(stem, 12), itertools.count(start)
 
 
 def _forget_last() -> None:
     """Start anew: a forked child must not count on from where its parent does."""
     global _last  # noqa: PLW0603  the state of this process
-    _last = (0, "", itertools.count())
+    _last = (0, "", itertools.count(1 << _COUNT_BITS))
 
 
 os.register_at_fork(after_in_child=_forget_last)

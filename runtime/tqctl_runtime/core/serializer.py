@@ -17,8 +17,19 @@ from tqctl_runtime.core.errors import PayloadError
 DEFAULT_LIMIT = 1_048_576
 
 
-# json.dumps builds an encoder a call where any option is not the default.
+# json.dumps builds an encoder a call where any option is not the default, and its encoders build another one in C.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_make_encoder = getattr(json.encoder, "c_make_encoder", None)
+if _make_encoder is None:
+    _encode = _ENCODER.encode
+else:
+    # Without the table of open containers: endless nesting ends as a RecursionError.
+    _pieces = _make_encoder(
+        None, _ENCODER.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+    )
+
+    def _encode(o: Any) -> str:
+        return "".join(_pieces(o, 0))
 
 
 def dump_json(value: object, *, what: str = "payload", limit: int = DEFAULT_LIMIT) -> bytes:
@@ -29,7 +40,7 @@ def dump_json(value: object, *, what: str = "payload", limit: int = DEFAULT_LIMI
             bytes.
     """
     try:
-        data = _ENCODER.encode(value).encode()
+        data = _encode(value).encode()
     except (TypeError, ValueError) as error:
         raise PayloadError(f"the {what} cannot be written as JSON: {error}") from None
     except RecursionError:
