@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.worker_rig import APP, Rig
+from tests.integration.worker_rig import APP, Rig, is_alive
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.errors import ConfigError
 from tqctl_runtime.core.states import Outcome
@@ -211,11 +211,10 @@ def test_shell_runs_an_argument_list_and_its_exit_code_is_the_outcome(rig: Rig, 
 
 
 def test_shell_kills_its_command_and_what_that_left_behind(rig: Rig) -> None:
-    held = rig.add("shell", {"argv": ["sh", "-c", "sleep 1000 & echo started; wait"]}, timeout_s=0.3)
-    (ended,) = rig.wait(held)
+    ended, detail = rig.run("shell", {"argv": ["sh", "-c", "sleep 1000 & echo $!; wait"]}, timeout_s=0.3)
     assert ended.outcome is Outcome.TIMED_OUT
-    pid = next(iter(rig.pool.executors.values())).pid
-    assert Path(f"/proc/{pid}/task/{pid}/children").read_text().split() == []
+    pid = int(detail.log)
+    rig.until(lambda: not is_alive(pid), "what the command left behind is gone")
 
 
 def test_shell_is_not_there_where_it_is_not_allowed(tmp_path: Path) -> None:
