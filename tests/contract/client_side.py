@@ -49,6 +49,7 @@ class Side:
         open_namespace(self.store, self.wire, self.keys)
         self.worker = "wrk_test"
         self._request = 0
+        self._term = 0
         self._recorder: Recorder | None = None
         self._stores = [self.store]
 
@@ -108,7 +109,7 @@ class Side:
         self.record()
         live = [task for task in self.wire.call(views.look(self.keys, tasks)) if task is not None]
         versions = [(task.id, task.version & 0xFFFFFFFF) for task in live]
-        self.wire.call(leader_calls.forget(self.keys, versions, wait_ms=0))
+        self.wire.call(leader_calls.forget(self.keys, versions, term=self._term, wait_ms=0))
         assert self.wire.call(views.look(self.keys, tasks)) == [None] * len(tasks)
 
     @contextmanager
@@ -134,7 +135,7 @@ class Side:
             thread.join()
 
     def _new_recorder(self, wire: Wire) -> Recorder:
-        term = self.store.next_term("coordinator", "test")
+        self._term = term = self.store.next_term("coordinator", "test")
         election = leader_calls.elect(
             self.keys, role=leader_calls.COORDINATOR, holder="test", term=term, lease_ms=_LEASE_MS
         )

@@ -163,8 +163,8 @@ def _record_and_forget(ask: Ask) -> None:
     assert ask(leader_calls.journal_edge, "1-0") is False
     assert ask(calls.watermark) == calls.Watermark(Position(1, 8), 11, 500, NOW)
     assert ask(calls.journal_position) == Position(1, 8)
-    assert ask(leader_calls.forget, [("A", 3), ("B", 3)]) == ["A"]
-    assert ask(leader_calls.forget, [("A", 3)], wait_ms=0) == []
+    assert ask(leader_calls.forget, [("A", 3), ("B", 3)], term=1) == ["A"]
+    assert ask(leader_calls.forget, [("A", 3)], term=1, wait_ms=0) == []
 
 
 def _look_around(ask: Ask) -> None:

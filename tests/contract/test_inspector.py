@@ -204,14 +204,15 @@ def test_cancel_answers_for_each_id(side: Side, client: Client, inspector: Inspe
 def test_a_forgotten_task_runs_again_with_its_history(side: Side, client: Client, inspector: Inspector) -> None:
     task_id = client.submit("echo", {"message": "hi"}, idempotency_key="k")
     side.work(Outcome.FAILED, error=BAD)
-    version = side.look(task_id).version
+    before = side.look(task_id)
     side.forget(task_id)
     assert [change.to_json() for change in inspector.retry([task_id], who="me")] == [
         {"id": task_id, "done": "queued", "error": None}
     ]
     live = side.look(task_id)
     assert (live.state, live.failures, live.attempts) == (State.QUEUED, 0, 1)
-    assert live.version > version
+    assert live.version > before.version
+    assert live.created_at == before.created_at
     assert client.submit("echo", {"message": "hi"}, idempotency_key="k") == task_id
     side.work(result=b"1")
     side.record()

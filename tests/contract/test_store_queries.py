@@ -280,7 +280,7 @@ def test_a_revival_tells_the_broker_what_it_forgot(store: Store) -> None:
 
     assert list(found) == [task_id]
     assert found[task_id] == Revival(
-        task_id, State.DEAD, row[12], 3, 9, 4, "mail", 7, 2, idempotency_key="once", fingerprint=row[11].decode()
+        task_id, State.DEAD, row[12], 3, 9, 4, "mail", 7, 2, "once", row[11].decode(), created_at=row[1]
     )
 
 

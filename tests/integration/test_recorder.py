@@ -304,6 +304,7 @@ def test_deaths_retries_pauses_and_cancels_of_a_real_broker_are_recorded(stage: 
         known.max_retries,
         known.idempotency_key,
         known.fingerprint,
+        known.created_at,
     )
     reply = stage.wire.call(calls.retry(stage.keys, [(failing, recorded)], reason="again", who="ann"))
     stage.finish(stage.claim(), Detail(result=b"1"))

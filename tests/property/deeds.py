@@ -45,17 +45,23 @@ class Deeds(Twin):
             max_retries=task.max,
             idempotency_key=task.idem,
             fingerprint=task.fingerprint,
+            created_at=task.created,
         )
         wanted = self.model.retry(task.id, v)
         assert self.rig.retry(task.id, known=known).codes == [wanted], "INV-3"
 
     def forget(self, pick: int) -> None:
         """All that is final is recorded; now and then the recorder is a version behind, then nothing may be dropped."""
-        wait, behind = (0, 60_000)[pick % 2], int(pick % 5 == 4)
+        wait, behind, term = (0, 60_000)[pick % 2], int(pick % 5 == 4), self.term
         final = [(task.id, task.v - behind) for task in self.model.tasks.values() if task.is_final]
+
+        def kept() -> list[str]:
+            self.model.check_term(term)
+            return [task_id for task_id, v in final if not self.model.forget(task_id, v, wait)]
+
         if final:
-            kept = [task_id for task_id, v in final if not self.model.forget(task_id, v, wait)]
-            assert self.rig.forget(*final, wait_ms=wait) == kept
+            answers = self.as_leader(kept, lambda: self.rig.forget(*final, wait_ms=wait, term=term))
+            assert answers is None or answers[0] == answers[1]
 
     def ask_for_a_term(self, pick: int) -> None:
         """Somebody wants to lead."""

@@ -370,7 +370,7 @@ class Model:
             if self.tombs[task_id].v > known_v:
                 return TOO_LATE
             task = self.tasks[task_id] = self.tombs.pop(task_id)
-            task.created, task.watched, task.token = self.now, 0, ""
+            task.watched, task.token = 0, ""
             self._reset(task)
         elif task.state in {State.DEAD, State.CANCELLED, State.EXPIRED}:
             self._reset(task)

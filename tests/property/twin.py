@@ -198,6 +198,7 @@ class Twin(RuleBasedStateMachine):
         if live:
             assert self.rig.cancel(*live) == [self.model.cancel(task_id) for task_id in live]
             assert ABSENT not in self.rig.cancel(*live), "INV-4"
+            self.rig.raw("DEL", self.rig.keys.build("lead"))
             assert self.rig.forget(*[(task.id, task.v) for task in self.model.tasks.values()], wait_ms=0) == []
         for key in ("st", "env", "res", "prog", "cancel", "sched", "exp", "leases", "workers", "wlive"):
             assert self.rig.raw("EXISTS", self.rig.keys.build(key)) == 0, f"INV-5: {key} is left"

@@ -193,8 +193,12 @@ class Rig:
         call = leader_calls.reap(self.keys, term=term, interval_ms=INTERVAL, lease_ms=LEASE, now=self.now)
         return self.do(call)
 
-    def forget(self, *tasks: tuple[str, int], wait_ms: int = MINUTE) -> list[str]:
-        return self.do(leader_calls.forget(self.keys, tasks, wait_ms=wait_ms, now=self.now))
+    def forget(self, *tasks: tuple[str, int], wait_ms: int = MINUTE, term: int | None = None) -> list[str]:
+        """Let go of recorded *tasks*, under *term* or by a leader that is made for it."""
+        if term is None:
+            assert self.lead().is_leader
+            term = TERM
+        return self.do(leader_calls.forget(self.keys, tasks, term=term, wait_ms=wait_ms, now=self.now))
 
     def marks(
         self,

@@ -8,6 +8,7 @@ import pytest
 
 from tests.scripts.rig import DAY, MINUTE, NOW, Rig, task
 from tqctl_runtime.broker import calls, leader_calls, views, worker_calls
+from tqctl_runtime.core.errors import LeaseLost
 from tqctl_runtime.core.states import Outcome, State
 
 ENDS = {Outcome.SUCCEEDED: "6", Outcome.REJECTED: "7", Outcome.CANCELLED: "8"}
@@ -23,6 +24,7 @@ def ended(rig: Rig, outcome: Outcome = Outcome.SUCCEEDED, **fields: Any) -> None
 @pytest.mark.parametrize("outcome", ENDS)
 def test_a_recorded_task_leaves_a_tombstone_for_an_hour(rig: Rig, outcome: Outcome) -> None:
     ended(rig, outcome)
+    rig.lead()
     with rig.changes() as seen:
         assert rig.forget(("A", 2)) == []
     assert {path for path, value in seen.keys.items() if value is None} == {
@@ -36,6 +38,7 @@ def test_a_recorded_task_leaves_a_tombstone_for_an_hour(rig: Rig, outcome: Outco
 @pytest.mark.parametrize("v", [0, 1, 3])
 def test_a_task_stays_whole_while_another_version_is_recorded(rig: Rig, v: int) -> None:
     ended(rig)
+    rig.lead()
     with rig.changes() as seen:
         assert rig.forget(("A", v), ("unknown", 2)) == []
     assert seen.keys == {}
@@ -50,6 +53,7 @@ def test_a_task_that_is_not_final_is_never_forgotten(rig: Rig, state: str) -> No
             rig.start(one)
         if state == "retrying":
             rig.finish(one, Outcome.FAILED, delay_ms=1)
+    rig.lead()
     with rig.changes() as seen:
         rig.forget(("A", rig.live("A").version & 0xFFFFFFFF))
     assert seen.keys == {}
@@ -58,6 +62,7 @@ def test_a_task_that_is_not_final_is_never_forgotten(rig: Rig, state: str) -> No
 def test_a_watched_task_stays_until_its_wait_time_is_over(rig: Rig) -> None:
     ended(rig, watched=True)
     rig.now += MINUTE - 1
+    rig.lead()
     with rig.changes() as seen:
         assert rig.forget(("A", 2)) == ["A"]
     assert seen.keys == {}
@@ -71,6 +76,22 @@ def test_a_task_that_ran_again_meanwhile_is_not_forgotten(rig: Rig) -> None:
     rig.retry("A")
     assert rig.forget(("A", 2)) == []
     assert rig.live("A").state is State.QUEUED
+
+
+def test_a_recorder_whose_term_is_over_drops_nothing(rig: Rig) -> None:
+    ended(rig)
+    rig.lead(7, lease_ms=MINUTE)
+    with rig.changes() as seen:
+        for term in (6, 8):
+            with pytest.raises(LeaseLost):
+                rig.forget(("A", 2), term=term)
+        rig.now += MINUTE
+        with pytest.raises(LeaseLost):
+            rig.forget(("A", 2), term=7)
+    assert (seen.keys, seen.rows) == ({}, [])
+    rig.lead(8)
+    assert rig.forget(("A", 2), term=8) == []
+    assert rig.look("A") == [None]
 
 
 def test_a_thousand_tasks_are_forgotten_in_one_call(rig: Rig) -> None:

@@ -1,4 +1,4 @@
-"""open, elect, marks, publish, coordinator: who leads, and what only a leader may write."""
+"""open, elect, marks, publish, forget, coordinator: who leads, and what only a leader may write."""
 
 from __future__ import annotations
 
@@ -107,12 +107,14 @@ def writes(rig: Rig, term: int) -> dict[str, Callable[[], Any]]:
         "reap": lambda: rig.reap(term=term),
         "marks": lambda: rig.marks(term=term),
         "publish": lambda: rig.do(publish),
+        "forget": lambda: rig.forget(("B", 2), term=term),
     }
 
 
-@pytest.mark.parametrize("write", ["promote", "reap", "marks", "publish"])
+@pytest.mark.parametrize("write", ["promote", "reap", "marks", "publish", "forget"])
 def test_a_write_outside_the_term_changes_nothing(rig: Rig, write: str) -> None:
-    rig.submit(task("A", delay_ms=1))
+    rig.submit(task("A", delay_ms=1), task("B"))
+    rig.cancel("B")
     rig.join()
     with rig.changes() as seen, pytest.raises(LeaseLost):
         writes(rig, 1)[write]()

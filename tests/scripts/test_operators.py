@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts.rig import NOW, Rig, score, task
+from tests.scripts.rig import DAY, NOW, Rig, score, task
 from tqctl_runtime.broker import calls, views, worker_calls
 from tqctl_runtime.broker.calls import ABSENT, CANCELLED, DONE, FINAL, REQUESTED, Recorded
 from tqctl_runtime.broker.worker_calls import FINISHED
@@ -186,6 +186,7 @@ def recorded(rig: Rig, v: int, **differs: Any) -> Recorded:
         "max_retries": 2,
         "idempotency_key": "k",
         "fingerprint": item.fingerprint(),
+        "created_at": NOW - DAY,
     }
     return Recorded(**(values | differs))
 
@@ -206,7 +207,7 @@ def test_a_forgotten_task_goes_on_from_the_version_that_sql_knows(rig: Rig) -> N
         assert rig.retry("A", known=known).codes == [DONE]
     zero = dict.fromkeys(("failures", "deaths", "expires", "due", "started", "held", "suspect", "cancel", "watched"), 0)
     line = zero | {
-        "layout": 1, "state": "queued", "v": 3, "priority": 7, "max": 2, "attempts": 3, "created": rig.now,
+        "layout": 1, "state": "queued", "v": 3, "priority": 7, "max": 2, "attempts": 3, "created": NOW - DAY,
         "base": rig.now, "queue": "mail", "token": "", "idem": "k",
     }  # fmt: skip
     assert seen.keys == {f"st/A.{name}": value for name, value in line.items()} | {

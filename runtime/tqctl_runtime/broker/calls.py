@@ -155,7 +155,7 @@ def cancel(keys: Keys, ids: Sequence[str], *, reason: str, who: str, now: int = 
 
 
 class Recorded(NamedTuple):
-    """What SQL knows of a forgotten task that is to run again."""
+    """What SQL knows of a forgotten task that is to run again; *created_at* is its first submit in ms."""
 
     envelope: bytes
     version: int
@@ -165,6 +165,7 @@ class Recorded(NamedTuple):
     max_retries: int
     idempotency_key: str
     fingerprint: str
+    created_at: int
 
     def known(self) -> bytes:
         """The form ``retry.lua`` reads."""
@@ -178,6 +179,7 @@ class Recorded(NamedTuple):
                 self.max_retries,
                 self.idempotency_key,
                 self.fingerprint,
+                self.created_at,
             ]
         )
 

@@ -91,10 +91,13 @@ def publish(
     return script_call(keys, "publish", lambda r: Published(*r), *args, now=now)
 
 
-def forget(keys: Keys, tasks: Sequence[tuple[str, int]], *, wait_ms: int = 60_000, now: int = 0) -> Call[list[str]]:
+def forget(
+    keys: Keys, tasks: Sequence[tuple[str, int]], *, term: int, wait_ms: int = 60_000, now: int = 0
+) -> Call[list[str]]:
     """Drop recorded final tasks, (id, v in this epoch); returns those that stay until their wait time is over."""
     flat: list[Word] = [word for pair in tasks for word in pair]
-    return script_call(keys, "forget", lambda r: [text(item) for item in r[1:]], wait_ms, *flat, now=now)
+    args = (COORDINATOR, term, wait_ms, *flat)
+    return script_call(keys, "forget", lambda r: [text(item) for item in r[1:]], *args, now=now)
 
 
 def set_marks(

@@ -162,7 +162,7 @@ class Recorder:
     def _forget(self, tasks: Iterable[tuple[str, int]]) -> None:
         """Let the broker drop recorded final tasks; those that somebody waits for are tried again later."""
         for chunk in chunks(tasks, CHUNK):
-            kept = self._wire.call(forget(self._keys, chunk, wait_ms=WAIT_MS))
+            kept = self._wire.call(forget(self._keys, chunk, term=self._term, wait_ms=WAIT_MS))
             if kept:
                 versions = dict(chunk)
                 again_at = time.monotonic() + WAIT_MS / 1000

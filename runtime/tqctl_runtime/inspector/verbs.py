@@ -82,6 +82,7 @@ def _recorded(known: Revival) -> calls.Recorded:
         max_retries=known.max_retries,
         idempotency_key=known.idempotency_key,
         fingerprint=known.fingerprint,
+        created_at=known.created_at,
     )
 
 

@@ -20,7 +20,7 @@ _LOGS = "SELECT number, log, log_dropped FROM attempts WHERE task_id = ? ORDER B
 _TAIL = "SELECT id FROM tasks WHERE tail >= ? AND tail < ? ORDER BY created_at DESC LIMIT ?"
 _REVIVALS = (
     "SELECT id, state, envelope, version, COALESCE((SELECT MAX(number) FROM attempts WHERE task_id = tasks.id), 0), "
-    "queue, priority, max_retries, COALESCE(idempotency_key, ''), COALESCE(fingerprint, '') "
+    "queue, priority, max_retries, COALESCE(idempotency_key, ''), COALESCE(fingerprint, ''), created_at "
     "FROM tasks WHERE id IN ({})"
 )
 #: Ids in one statement.

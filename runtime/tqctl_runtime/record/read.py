@@ -125,7 +125,10 @@ class WorkerRecord:
 
 @dataclass(slots=True)
 class Revival:
-    """What the broker needs to run a task again that it has forgotten; *epoch* and *v* are its last version."""
+    """What the broker needs to run a task again that it has forgotten.
+
+    *epoch* and *v* are its last version, *created_at* is its first submit in ms.
+    """
 
     id: str
     state: State
@@ -138,6 +141,7 @@ class Revival:
     max_retries: int
     idempotency_key: str
     fingerprint: str
+    created_at: int
 
 
 def task_of(row: Sequence[Any], attempts: Iterable[Attempt] = ()) -> Task:

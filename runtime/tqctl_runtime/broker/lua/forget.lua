@@ -2,19 +2,20 @@
 -- Drops final tasks that are recorded in this very version; a tombstone answers for them for an hour.
 -- A watched one stays for the wait time after its end.
 -- KEYS meta
--- ARGV now, wait time (ms), then id, v ...
+-- ARGV now, role, term, wait time (ms), then id, v ...
 -- Returns {now, ids that must stay for now ...}
--- Invariants: INV-4 INV-5
+-- Invariants: INV-4 INV-5 INV-11
 --- include gate
+--- include leader
 --- include line
 local TOMB_MS = 3600000
 local reply, gone = {now}, {}
-for at = 3, #ARGV, 2 do
+for at = 5, #ARGV, 2 do
   local id = ARGV[at]
   local line = read_line(id)
   if line and is_final(line) and line[V] == tonumber(ARGV[at + 1]) then
     local ended = line[WATCHED]
-    if ended > 1 and ended > now - tonumber(ARGV[2]) then
+    if ended > 1 and ended > now - tonumber(ARGV[4]) then
       reply[#reply + 1] = id
     else
       gone[#gone + 1] = id

@@ -3,7 +3,7 @@
 -- failures and deaths reset. A task that was forgotten comes with what SQL knows of it.
 -- KEYS meta
 -- ARGV now, reason, who, then for each task: id, envelope or '', known: msgpack [epoch, v, attempts, queue, priority,
---   max retries, idempotency key, fingerprint] or ''
+--   max retries, idempotency key, fingerprint, created (ms)] or ''
 -- Returns {now, seq, code for each: 1 queued, 3 not in a state that permits it, or known is older than what was
 --   forgotten here, 0 not live: give envelope and known}
 -- Invariants: INV-1 INV-3 INV-7

@@ -34,6 +34,7 @@ end
 local function revive(id, envelope, told)
   local v = told[1] == tonumber(epoch) and told[2] or 0
   local line = new_line(S_DEAD, v, told[5], told[6], told[3], 0, 0, 0, told[4], told[7])
+  line[CREATED] = told[9]
   redis.call('HSET', k_env, id, envelope)
   redis.call('DEL', k_tomb(id))
   redis.call('SADD', k_queues, told[4])
