@@ -17,6 +17,7 @@ from tests.support.proxy import Proxy
 from tests.support.wait import wait_until
 from tqctl_runtime.broker import calls, views
 from tqctl_runtime.client import Client, PartlySubmitted, Unconfirmed, receipts
+from tqctl_runtime.client.shapes import Packed
 from tqctl_runtime.core.errors import (
     BrokerUnavailable,
     Busy,
@@ -27,9 +28,10 @@ from tqctl_runtime.core.errors import (
     UsageError,
 )
 from tqctl_runtime.core.ids import new_id
+from tqctl_runtime.core.serializer import pack
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import State
-from tqctl_runtime.core.submission import Envelope
+from tqctl_runtime.core.submission import ENVELOPE_LAYOUT, Envelope, build_submission
 
 FUTURE_MS = 4_102_444_800_000
 
@@ -149,6 +151,19 @@ def test_recorded_returns_when_sql_has_the_task(side: Side, client: Face) -> Non
     with side.recording():
         task_id = client.do("submit", "echo", {"message": "a"}, durability="recorded")
         assert side.store.lookup.states([task_id]) == {task_id: State.QUEUED}
+
+
+def test_what_the_record_cannot_take_is_not_told_to_be_recorded(side: Side, client: Face) -> None:
+    good, bad = build_submission("echo", {}), build_submission("echo", {})
+    foreign = Packed(bad.id, bad.head(), pack([ENVELOPE_LAYOUT + 1, "echo", b"{}", 0, *[None] * 6]))
+    with side.recording():
+        with pytest.raises(Unconfirmed, match="quarantine") as caught:
+            client.do("send", [foreign], durability="recorded")
+        (receipt,) = client.do("send", [good], durability="recorded")
+    assert caught.value.ids == [bad.id]
+    assert receipt.is_recorded
+    assert side.look(bad.id).state is State.QUEUED
+    assert side.store.lookup.states([good.id, bad.id]) == {good.id: State.QUEUED}
 
 
 def test_recorded_that_is_not_confirmed_in_time_names_the_id(

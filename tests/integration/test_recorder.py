@@ -9,18 +9,20 @@ import redis
 
 from tests.integration.recorder_stage import Stage, drain
 from tests.support.environment import Environment
-from tqctl_runtime.broker import calls
+from tqctl_runtime.broker import calls, worker_calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.client.shapes import Packed
 from tqctl_runtime.coordinator import recorder as recorder_module
 from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.coordinator.recorder import KEEP_MS, Recorder, stamp
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.errors import BrokerUnavailable, LeaseLost, RecordUnavailable, StoresDiffer
+from tqctl_runtime.core.serializer import pack
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import Outcome, State
-from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.core.submission import ENVELOPE_LAYOUT, build_submission
 from tqctl_runtime.record import open_store
 
 
@@ -67,6 +69,52 @@ def test_the_watermark_counts_what_the_journal_counts(stage: Stage) -> None:
     mark = stage.watermark()
     assert [str(mark.rows).encode(), str(mark.bytes).encode()] == meta
     assert stage.store.queries.quarantined() == 1
+
+
+def submit_unreadable(stage: Stage) -> str:
+    """The id of a task that runs, but whose submit the record cannot take."""
+    wish = build_submission("echo", {})
+    wish_of_later = Packed(wish.id, wish.head(), pack([ENVELOPE_LAYOUT + 1, "echo", b"{}", 0, *[None] * 6]))
+    reply = stage.wire.call(calls.submit(stage.keys, [wish_of_later]))
+    return reply.accepted[0].id
+
+
+def test_a_task_whose_submit_is_in_quarantine_is_never_forgotten(stage: Stage) -> None:
+    recorder = stage.recorder(stage.elect("a"))
+    good = stage.submit(3)
+    bad = submit_unreadable(stage)
+    later = stage.submit(3)
+    drain(recorder)
+    mark = stage.watermark()
+    stage.finish(stage.claim(), Detail(result=b"1"))
+    drain(recorder)
+    after_record = stage.live()
+    drain(stage.recorder(stage.elect("b")))
+
+    assert mark.position.seq == 3
+    assert mark.quarantined == (2,)
+    assert stage.watermark().quarantined == (2,)
+    assert stage.states([*good, *later]) == {State.SUCCEEDED}
+    assert stage.store.lookup.states([bad]) == {}
+    assert after_record == stage.live() == {bad}
+
+
+def test_a_task_whose_end_is_in_quarantine_is_never_forgotten(stage: Stage) -> None:
+    first = stage.recorder(stage.elect("a"))
+    (bad,) = stage.submit(1)
+    (held,) = stage.claim(1)
+    (good,) = stage.submit(1)
+    (other,) = stage.claim(1)
+    end = worker_calls.finished(held.id, held.token, Outcome.SUCCEEDED, since_start_ms=3, detail=b"\xc1")
+    stage.round(finished=[end])
+    stage.finish([other], Detail(result=b"1"))
+    drain(first)
+    after_record = stage.live()
+    drain(stage.recorder(stage.elect("b")))
+
+    assert stage.store.queries.quarantined() == 1
+    assert stage.store.lookup.states([bad, good]) == {bad: State.QUEUED, good: State.SUCCEEDED}
+    assert after_record == stage.live() == {bad}
 
 
 def test_a_recorder_killed_after_its_commit_is_followed_exactly(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

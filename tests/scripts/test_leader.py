@@ -162,7 +162,8 @@ def test_publishing_tells_the_watermark_and_trims_behind_the_anchor(rig: Rig) ->
     assert (reply.seq, reply.entries) == (4, 2)
     assert [entry.stream_id for entry in rig.entries()] == ["160000-0", "220000-0"]
     assert rig.hash("wm") == {
-        "epoch": b"1", "seq": b"4", "sid": b"220000-0", "rows": b"4", "bytes": b"99", "at": str(NOW).encode()
+        "epoch": b"1", "seq": b"4", "sid": b"220000-0", "rows": b"4", "bytes": b"99", "at": str(NOW).encode(),
+        "quarantined": b"",
     }  # fmt: skip
 
 
@@ -190,6 +191,21 @@ def test_the_watermark_covers_positions_of_its_own_epoch(rig: Rig) -> None:
     assert mark.covers(position)
     assert not mark.covers(Position(1, 2))
     assert not mark.covers(Position(2, 1))
+
+
+def test_the_watermark_tells_what_the_record_refused(rig: Rig) -> None:
+    from tqctl_runtime.broker.calls import watermark
+
+    rig.lead()
+    replies = [rig.submit(task(name)) for name in "ABC"]
+    call = leader_calls.publish(
+        rig.keys, term=1, epoch=1, seq=3, stream_id="5-0", rows=3, size=1, quarantined=[2], now=rig.now
+    )
+    rig.do(call)
+    mark = rig.do(watermark(rig.keys))
+    assert mark.quarantined == (2,)
+    assert [mark.has_refused(reply) for reply in replies] == [False, True, False]
+    assert all(mark.covers(reply.position) for reply in replies)
 
 
 def test_each_publication_is_heard(rig: Rig) -> None:

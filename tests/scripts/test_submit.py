@@ -66,6 +66,15 @@ def test_a_known_id_is_answered_and_changes_nothing(rig: Rig) -> None:
     assert (seen.keys, seen.rows) == ({}, [])
 
 
+def test_the_reply_tells_which_entries_a_call_wrote(rig: Rig) -> None:
+    rig.submit(task("A"))
+    large = [task(name, payload=b'"' + b"x" * 200_000 + b'"') for name in "BCD"]
+    reply = rig.submit(*large)
+    assert (reply.before, reply.position.seq) == (1, 4)
+    again = rig.submit(*large)
+    assert (again.before, again.position.seq) == (4, 4)
+
+
 def test_an_id_twice_in_one_call_is_one_task(rig: Rig) -> None:
     reply = rig.submit(task("A"), task("B"), task("A", queue="mail"))
     assert [one.is_known for one in reply.accepted] == [False, False, True]

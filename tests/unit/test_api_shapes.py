@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tqctl_runtime.broker.calls import CHUNK
+from tqctl_runtime.broker.calls import CHUNK, Wish
 from tqctl_runtime.client.options import to_fields
-from tqctl_runtime.client.shapes import CHUNK_BYTES, Packed, Shape, Wish, chunks
+from tqctl_runtime.client.shapes import CHUNK_BYTES, Packed, Shape, chunks
 from tqctl_runtime.core.errors import PayloadError, UsageError
 from tqctl_runtime.core.retry import Backoff
 from tqctl_runtime.core.submission import DEFAULT_QUEUE, Envelope, build_submission

@@ -6,19 +6,32 @@ long to fill.
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from tqctl_runtime.broker.call import Call, pairs, script_call, text
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.core.builtins import builtin_row, builtin_rows
 from tqctl_runtime.core.serializer import pack_for_lua
 from tqctl_runtime.core.states import STATES_BY_CODE, State
-from tqctl_runtime.core.submission import Submission
 
 #: Tasks in one submit at most; also the most ids in any bulk call.
 CHUNK = 1_000
 #: A recorder that gave no sign for this long counts as not running, ms.
 RECORDER_SILENT_MS = 5_000
+
+
+class Wish(Protocol):
+    """What the broker is given for one task."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+
+    def head(self) -> bytes:
+        """What the broker decides with."""
+
+    def envelope(self) -> bytes:
+        """What the worker runs."""
 
 
 class Position(NamedTuple):
@@ -39,14 +52,15 @@ class Accepted(NamedTuple):
 
 
 class SubmitReply(NamedTuple):
-    """The answer to one submit call."""
+    """The answer to one submit call: what it wrote stands behind entry *before* and up to *position*."""
 
     position: Position
+    before: int
     is_recorder_alive: bool
     accepted: list[Accepted]
 
 
-def submit(keys: Keys, submissions: Sequence[Submission], *, now: int = 0) -> Call[SubmitReply]:
+def submit(keys: Keys, submissions: Sequence[Wish], *, now: int = 0) -> Call[SubmitReply]:
     """Submit at most :data:`CHUNK` tasks. Safe to repeat: an id that is known is not queued again."""
     args: list[bytes] = []
     for item in submissions:
@@ -57,30 +71,43 @@ def submit(keys: Keys, submissions: Sequence[Submission], *, now: int = 0) -> Ca
 
 def _read_submit(reply: list[Any]) -> SubmitReply:
     accepted = []
-    for index in range(4, len(reply), 2):
+    for index in range(5, len(reply), 2):
         code, task_id = reply[index], text(reply[index + 1])
         accepted.append(Accepted(task_id, STATES_BY_CODE.get(code), code == -1, code == -2, code == -3))
     alive = reply[3] - int(reply[2]) < RECORDER_SILENT_MS
-    return SubmitReply(Position(int(reply[0]), int(reply[1])), alive, accepted)
+    return SubmitReply(Position(int(reply[0]), int(reply[1])), reply[4], alive, accepted)
 
 
 class Watermark(NamedTuple):
-    """What the recorder has committed; *at* is the server's time of its last sign in ms, 0 where there was none."""
+    """What the recorder has committed; *at* is the server's time of its last sign in ms, 0 where there was none.
+
+    *quarantined* are the numbers of the entries of this epoch, the latest ones, that the record could not take.
+    """
 
     position: Position
     rows: int
     bytes: int
     at: int
+    quarantined: tuple[int, ...] = ()
 
     def covers(self, position: Position) -> bool:
         """Whether what stands at *position* is recorded."""
         return self.position.epoch == position.epoch and self.position.seq >= position.seq
 
+    def has_refused(self, reply: SubmitReply) -> bool:
+        """Whether the record could not take something that stands where *reply* says."""
+        return any(reply.before < number <= reply.position.seq for number in self.quarantined)
+
 
 def watermark(keys: Keys) -> Call[Watermark]:
     """Read what is committed."""
-    args = ["HMGET", keys.build("wm"), "epoch", "seq", "rows", "bytes", "at"]
-    return Call("watermark", args, lambda r: Watermark(Position(*map(_int, r[:2])), *map(_int, r[2:])))
+    args = ["HMGET", keys.build("wm"), "epoch", "seq", "rows", "bytes", "at", "quarantined"]
+
+    def read(reply: list[Any]) -> Watermark:
+        epoch, seq, rows, size, at = map(_int, reply[:5])
+        return Watermark(Position(epoch, seq), rows, size, at, tuple(map(int, (reply[5] or b"").split())))
+
+    return Call("watermark", args, read)
 
 
 def journal_position(keys: Keys) -> Call[Position | None]:

@@ -84,10 +84,15 @@ def publish(
     rows: int,
     size: int,
     keep_ms: int = 60_000,
+    quarantined: Sequence[int] = (),
     now: int = 0,
 ) -> Call[Published]:
-    """Tell what is committed (*rows* and *size* bytes of the journal in all) and trim the journal behind it."""
-    args = (COORDINATOR, term, epoch, seq, stream_id, rows, size, keep_ms)
+    """Tell what is committed (*rows* and *size* bytes of the journal in all) and trim the journal behind it.
+
+    *quarantined* are numbers of entries that the record could not take: whoever waits for one must not be told that
+    it is recorded.
+    """
+    args = (COORDINATOR, term, epoch, seq, stream_id, rows, size, keep_ms, " ".join(map(str, quarantined)))
     return script_call(keys, "publish", lambda r: Published(*r), *args, now=now)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 from tqctl_runtime.broker import calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.call import Call
+from tqctl_runtime.broker.calls import Wish
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.client import receipts
@@ -22,8 +23,8 @@ from tqctl_runtime.client.options import Options
 from tqctl_runtime.client.outcomes import Ended
 from tqctl_runtime.client.receipts import Durability, Receipt
 from tqctl_runtime.client.recorded import EndReader
-from tqctl_runtime.client.sending import SERVER_TIME, Delivery, submit_call
-from tqctl_runtime.client.shapes import Shape, Wish, chunks
+from tqctl_runtime.client.sending import SERVER_TIME, Delivery
+from tqctl_runtime.client.shapes import Shape, chunks
 from tqctl_runtime.client.sync import NO_PAYLOAD, Item, Payload, own_options, user_name
 from tqctl_runtime.client.waiting import Pending, task_of
 from tqctl_runtime.core.errors import BrokerUnavailable, Busy, TqctlError, WaitTimeout
@@ -105,11 +106,11 @@ class AsyncClient:
             mark = await self.link.call_idempotent(calls.watermark(self.keys))
             if await self.link.call_idempotent(SERVER_TIME) - mark.at >= calls.RECORDER_SILENT_MS:
                 raise receipts.no_recorder()
-        call = submit_call(self.keys, wishes)
+        call = calls.submit(self.keys, wishes)
         reply = await self._deliver(call, wishes)
         wants_record = wanted == "recorded" or (wanted == "auto" and reply.is_recorder_alive)
         if wants_record:
-            await self._confirm(call, wishes, reply.position)
+            await self._confirm(call, wishes, reply)
         return receipts.make_receipts(reply.accepted, is_alive=reply.is_recorder_alive, is_recorded=wants_record)
 
     async def wait(self, ids: str | Iterable[str], timeout: float | None = None) -> Any:  # noqa: ASYNC109  the word of Client.wait
@@ -236,28 +237,30 @@ class AsyncClient:
                 self._has_worked = True
                 return reply
 
-    async def _confirm(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], position: calls.Position) -> None:
-        """Wait until the record has *position*; what a rebuilt broker may have lost is submitted again."""
+    async def _confirm(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply) -> None:
+        """Wait until the record has what *reply* tells; what a rebuilt broker may have lost is submitted again."""
         give_up = time.monotonic() + receipts.CONFIRM_TIMEOUT
         pause = receipts.FIRST_PAUSE
         while True:
             try:
                 mark = await self.link.call(calls.watermark(self.keys))
             except BrokerUnavailable:
-                position = await self._again(call, wishes)
+                reply = await self._again(call, wishes)
                 continue
-            if mark.covers(position):
+            if mark.covers(reply.position):
+                if mark.has_refused(reply):
+                    raise receipts.quarantined([wish.id for wish in wishes])
                 return
-            if receipts.is_outdated(mark, position):
-                position = await self._again(call, wishes)
+            if receipts.is_outdated(mark, reply):
+                reply = await self._again(call, wishes)
             elif time.monotonic() > give_up:
                 raise receipts.unconfirmed([wish.id for wish in wishes])
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, receipts.LONGEST_PAUSE)
 
-    async def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.Position:
+    async def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.SubmitReply:
         try:
-            return (await self._deliver(call, wishes)).position
+            return await self._deliver(call, wishes)
         except TqctlError as error:
             raise receipts.doubtful([wish.id for wish in wishes], error) from error
 

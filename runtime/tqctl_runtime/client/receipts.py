@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-from tqctl_runtime.broker.calls import Accepted, Position, Watermark
+from tqctl_runtime.broker.calls import Accepted, SubmitReply, Watermark
 from tqctl_runtime.core.errors import Busy, Conflict, Partial, Pending, UsageError
 from tqctl_runtime.core.states import State
 
@@ -87,6 +87,15 @@ def unconfirmed(ids: Sequence[str]) -> Unconfirmed:
     return Unconfirmed(f"{_name(ids)} queued, but not recorded within {CONFIRM_TIMEOUT:g} s", ids, hint=_hint(ids))
 
 
+def quarantined(ids: Sequence[str]) -> Unconfirmed:
+    """The error for tasks that are queued but that the record could not take, all or some of them."""
+    return Unconfirmed(
+        f"{_name(ids)} queued, but the record could not take it: its journal entry is in quarantine",
+        ids,
+        hint="tqctl status --logs coordinator",
+    )
+
+
 def doubtful(ids: Sequence[str], why: object) -> Unconfirmed:
     """The error for tasks of which nobody can tell now whether they are queued."""
     return Unconfirmed(f"{_name(ids)} may be queued or not: {why}", ids, hint=_hint(ids))
@@ -100,9 +109,9 @@ def _hint(ids: Sequence[str]) -> str:
     return f"tqctl task show {ids[0]}"
 
 
-def is_outdated(mark: Watermark, position: Position) -> bool:
-    """Whether the namespace was rebuilt since *position*: what stood there may be lost with the old epoch."""
-    return mark.position.epoch > position.epoch
+def is_outdated(mark: Watermark, reply: SubmitReply) -> bool:
+    """Whether the namespace was rebuilt since *reply*: what stood there may be lost with the old epoch."""
+    return mark.position.epoch > reply.position.epoch
 
 
 def partly(ids: Sequence[str], error: Exception) -> PartlySubmitted:

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker import calls
 from tqctl_runtime.broker.call import Call
+from tqctl_runtime.broker.calls import Wish
 from tqctl_runtime.client import receipts
 from tqctl_runtime.client.receipts import Durability, Receipt
-from tqctl_runtime.client.shapes import Wish, chunks
+from tqctl_runtime.client.shapes import chunks
 from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, Busy, TqctlError
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
     from tqctl_runtime.broker.wire import Wire
-    from tqctl_runtime.core.submission import Submission
 
 #: The server's clock in milliseconds.
 SERVER_TIME: Call[int] = Call("server_time", ("TIME",), lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
-
-
-def submit_call(keys: Keys, wishes: Sequence[Wish]) -> Call[calls.SubmitReply]:
-    """The call that submits *wishes*."""
-    # It asks each for its head and envelope alone.
-    return calls.submit(keys, cast("Sequence[Submission]", wishes))
 
 
 def is_absent(error: BrokerUnavailable, *, has_worked: bool) -> bool:
@@ -82,11 +76,11 @@ class Sender:
         receipts.check_durability(durability)
         if durability == "recorded":
             self._require_recorder()
-        call = submit_call(self._keys, wishes)
+        call = calls.submit(self._keys, wishes)
         reply = self._deliver(call, wishes)
         wants_record = durability == "recorded" or (durability == "auto" and reply.is_recorder_alive)
         if wants_record:
-            self._confirm(call, wishes, reply.position)
+            self._confirm(call, wishes, reply)
         return receipts.make_receipts(reply.accepted, is_alive=reply.is_recorder_alive, is_recorded=wants_record)
 
     def send_many(self, wishes: Iterable[Wish], durability: Durability) -> Iterator[list[Receipt]]:
@@ -133,27 +127,29 @@ class Sender:
         if self._wire.call_idempotent(SERVER_TIME) - mark.at >= calls.RECORDER_SILENT_MS:
             raise receipts.no_recorder()
 
-    def _confirm(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], position: calls.Position) -> None:
-        """Wait until the record has *position*; what a rebuilt broker may have lost is submitted again."""
+    def _confirm(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply) -> None:
+        """Wait until the record has what *reply* tells; what a rebuilt broker may have lost is submitted again."""
         give_up = time.monotonic() + receipts.CONFIRM_TIMEOUT
         pause = receipts.FIRST_PAUSE
         while True:
             try:
                 mark = self._wire.call(calls.watermark(self._keys))
             except BrokerUnavailable:
-                position = self._again(call, wishes)
+                reply = self._again(call, wishes)
                 continue
-            if mark.covers(position):
+            if mark.covers(reply.position):
+                if mark.has_refused(reply):
+                    raise receipts.quarantined([wish.id for wish in wishes])
                 return
-            if receipts.is_outdated(mark, position):
-                position = self._again(call, wishes)
+            if receipts.is_outdated(mark, reply):
+                reply = self._again(call, wishes)
             elif time.monotonic() > give_up:
                 raise receipts.unconfirmed([wish.id for wish in wishes])
             time.sleep(pause)
             pause = min(pause * 1.5, receipts.LONGEST_PAUSE)
 
-    def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.Position:
+    def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.SubmitReply:
         try:
-            return self._deliver(call, wishes).position
+            return self._deliver(call, wishes)
         except TqctlError as error:
             raise receipts.doubtful([wish.id for wish in wishes], error) from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from tqctl_runtime.broker.calls import CHUNK
+from tqctl_runtime.broker.calls import CHUNK, Wish
 from tqctl_runtime.client.options import to_fields
 from tqctl_runtime.core.errors import PayloadError
 from tqctl_runtime.core.ids import new_id
@@ -19,20 +19,6 @@ _SHARED = frozenset({"queue", "priority", "max_retries", "timeout", "delay", "te
 _TEMPLATES_MAXIMUM = 64
 #: Stands where the payload goes while a template is cut; nothing else in an envelope equals it.
 _MARK = b"\x00payload goes here\x00"
-
-
-class Wish(Protocol):
-    """What the broker is given for one task."""
-
-    @property
-    def id(self) -> str:
-        """The task's id."""
-
-    def head(self) -> bytes:
-        """What the broker decides with."""
-
-    def envelope(self) -> bytes:
-        """What the worker runs."""
 
 
 class Packed:

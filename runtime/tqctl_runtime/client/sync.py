@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from tqctl_runtime.broker import calls
 from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.calls import Wish
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.client import receipts
@@ -18,7 +19,7 @@ from tqctl_runtime.client.nested import find_channel, refuse_inside, submit_chil
 from tqctl_runtime.client.options import Options
 from tqctl_runtime.client.receipts import Durability, Receipt
 from tqctl_runtime.client.sending import Sender
-from tqctl_runtime.client.shapes import Shape, Wish
+from tqctl_runtime.client.shapes import Shape
 
 if TYPE_CHECKING:
     from tqctl_runtime.client.outcomes import Ended

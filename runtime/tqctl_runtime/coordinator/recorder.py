@@ -13,6 +13,7 @@ from tqctl_runtime.broker.leader_calls import Entry, forget, journal_edge, pairi
 from tqctl_runtime.core.errors import StoresDiffer
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.batch import final_tasks
+from tqctl_runtime.record.write import QUARANTINE_TOLD
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
@@ -52,6 +53,8 @@ class Recorder:
         self._again_until = _START
         #: Watched tasks that were recorded: (when to ask again by ``time.monotonic``, id, v).
         self._staying: deque[tuple[float, str, int]] = deque()
+        #: Numbers of the latest entries of this epoch that are in quarantine.
+        self._quarantined: list[int] = []
         self._published_at = 0.0
         self._server_now = 0
 
@@ -103,6 +106,7 @@ class Recorder:
             )
         self._again, self._again_until = _START, checkpoint.stream_id
         self._staying.clear()
+        self._quarantined = self._writer.quarantined(checkpoint.epoch)
         self._checkpoint = checkpoint
         self._publish(checkpoint, _KEEP_ALL_MS)
         _log.info("recording", term=self._term, epoch=checkpoint.epoch, sequence=checkpoint.sequence)
@@ -122,10 +126,10 @@ class Recorder:
     def _record(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> Checkpoint:
         done = self._writer.apply(entries, checkpoint)
         self._checkpoint = done.checkpoint
+        self._tell(done)
         # Trimmed only behind this batch: were we killed now, the next recorder finds here what it must forget.
         span = stamp(done.checkpoint.stream_id) - stamp(entries[0].stream_id)
         self._publish(done.checkpoint, KEEP_MS + span)
-        self._tell(done)
         self._forget(done.finished.items())
         return done.checkpoint
 
@@ -145,6 +149,7 @@ class Recorder:
                 rows=checkpoint.rows,
                 size=checkpoint.bytes,
                 keep_ms=keep_ms,
+                quarantined=self._quarantined,
             )
         )
         self._published_at = time.monotonic()
@@ -158,15 +163,24 @@ class Recorder:
                 sequence=entry.sequence,
                 error=entry.error,
             )
+        numbers = [entry.sequence for entry in done.quarantined if entry.sequence]
+        self._quarantined = [*self._quarantined, *numbers][-QUARANTINE_TOLD:]
 
     def _forget(self, tasks: Iterable[tuple[str, int]]) -> None:
         """Let the broker drop recorded final tasks; those that somebody waits for are tried again later."""
         for chunk in chunks(tasks, CHUNK):
-            kept = self._wire.call(forget(self._keys, chunk, term=self._term, wait_ms=WAIT_MS))
+            known = self._with_end(chunk)
+            kept = self._wire.call(forget(self._keys, known, term=self._term, wait_ms=WAIT_MS)) if known else []
             if kept:
                 versions = dict(chunk)
                 again_at = time.monotonic() + WAIT_MS / 1000
                 self._staying.extend((again_at, task_id, versions[task_id]) for task_id in kept)
+
+    def _with_end(self, tasks: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Those of *tasks* whose end the record has: the beginning or the end of another may be in quarantine."""
+        if not self._quarantined or self._checkpoint is None:
+            return tasks
+        return self._writer.ended(tasks, self._checkpoint.epoch)
 
     def _forget_waited(self) -> None:
         now = time.monotonic()

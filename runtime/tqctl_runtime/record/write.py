@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from tqctl_runtime.core.attempt import clean_text
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable, TqctlError
+from tqctl_runtime.core.states import FINAL
 from tqctl_runtime.record import statements
 from tqctl_runtime.record.batch import Batch, JournalEntry, count_rows, merge
 from tqctl_runtime.record.columns import CHECKPOINT, QUARANTINE
@@ -27,7 +28,14 @@ _NEXT_TERM = (
     "INSERT INTO terms (role, term, holder, elected_at) VALUES (?, 1, ?, ?) ON CONFLICT (role) DO UPDATE SET "
     "term = terms.term + 1, holder = excluded.holder, elected_at = excluded.elected_at RETURNING term"
 )
+_QUARANTINED = "SELECT sequence FROM quarantine WHERE epoch = ? ORDER BY sequence DESC LIMIT ?"
+_VERSIONS = "SELECT id, version, state FROM tasks WHERE id IN ({})"
 _ERROR_LIMIT = 2_000
+#: How many of the latest quarantined entries are told to those who wait for the record.
+QUARANTINE_TOLD = 100
+#: Ids in one statement.
+_CHUNK = 500
+_FINAL = frozenset(map(str, FINAL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,19 @@ class Writer:
         done = Applied(checkpoint)
         self._apply(entries, done)
         return done
+
+    def quarantined(self, epoch: int) -> list[int]:
+        """The numbers of the latest entries of *epoch* in quarantine, :data:`QUARANTINE_TOLD` at most, in order."""
+        return [row[0] for row in reversed(self._database.rows(_QUARANTINED, (epoch, QUARANTINE_TOLD)))]
+
+    def ended(self, tasks: Sequence[tuple[str, int]], epoch: int) -> list[tuple[str, int]]:
+        """Those of *tasks*, (id, v in *epoch*), whose end the record has in this version or a later one."""
+        versions: dict[str, int] = {}
+        for start in range(0, len(tasks), _CHUNK):
+            ids = [task_id for task_id, _ in tasks[start : start + _CHUNK]]
+            rows = self._database.rows(_VERSIONS.format(", ".join("?" * len(ids))), ids)
+            versions.update((task_id, version) for task_id, version, state in rows if state in _FINAL)
+        return [(task_id, v) for task_id, v in tasks if versions.get(task_id, -1) >= epoch << 32 | v]
 
     def _apply(self, entries: Sequence[JournalEntry], done: Applied) -> None:
         try:

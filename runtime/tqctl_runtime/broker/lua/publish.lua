@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- The recorder tells what is committed, and trims the journal to a minute behind it.
 -- KEYS meta
--- ARGV now, role, term, recorded epoch, recorded seq, stream id, rows, bytes, keep (ms)
+-- ARGV now, role, term, recorded epoch, recorded seq, stream id, rows, bytes, keep (ms), numbers in quarantine
 -- Returns {now, journal's seq, entries left}
 -- Invariants: INV-4
 --- include gate
 --- include leader
-redis.call('HSET', k_wm, 'epoch', ARGV[4], 'seq', ARGV[5], 'sid', ARGV[6], 'rows', ARGV[7], 'bytes', ARGV[8], 'at', now)
+redis.call('HSET', k_wm, 'epoch', ARGV[4], 'seq', ARGV[5], 'sid', ARGV[6], 'rows', ARGV[7], 'bytes', ARGV[8], 'at', now,
+  'quarantined', ARGV[10])
 local stamp = tonumber(string.match(ARGV[6], '^(%d+)%-'))
 if stamp then
   redis.call('XTRIM', k_journal, 'MINID', string.format('%.0f-0', math.max(stamp - tonumber(ARGV[9]), 0)))

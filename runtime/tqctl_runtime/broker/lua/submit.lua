@@ -3,7 +3,7 @@
 -- answers with the first task instead.
 -- KEYS meta
 -- ARGV now (ms, 0 = server time), then for each task: head (msgpack array), envelope (opaque)
--- Returns {epoch, seq, recorder's last sign (ms), now, code, id, code, id ...}
+-- Returns {epoch, seq, recorder's last sign (ms), now, seq before this call, code, id, code, id ...}
 --   codes: state number 1..3 accepted; -1 the id is known; -2 idempotency key or unique window: id is the first task's;
 --   -3 the idempotency key belongs to other work. Error BUSY <retry ms> <why>: nothing was queued, now or by an
 --   earlier call whose reply was lost: a call of only known tasks is answered.
@@ -15,7 +15,7 @@
 --- include submitted
 --- include ready
 --- include earlier
-local reply = {epoch, 0, mark[3] or '0', now}
+local reply = {epoch, 0, mark[3] or '0', now, seq}
 local envelopes, ready, known_queues = {}, {}, {}
 
 for index, head in ipairs(is_busy and heads or {}) do
@@ -60,7 +60,7 @@ end
 for index, head in ipairs(heads) do
   local code, id = earlier(index, head)
   if not code then code, id = create(index, head), head[1] end
-  reply[2 * index + 3], reply[2 * index + 4] = code, id
+  reply[2 * index + 4], reply[2 * index + 5] = code, id
 end
 flush_lines()
 if #envelopes > 0 then redis.call('HSET', k_env, unpack(envelopes)) end
