@@ -136,7 +136,7 @@ class World:
         )
         assert reply.is_leader
         self.wire.call(leader_calls.promote(self.keys, term=TERM))
-        self.wire.call(leader_calls.reap(self.keys, term=TERM, interval_ms=60_000, lease_ms=3_000))
+        self.wire.call(leader_calls.reap(self.keys, term=TERM, interval_ms=60_000, lease_ms=360_000))
 
     def look(self, *ids: str) -> list[views.LiveTask]:
         """The tasks as the broker knows them."""

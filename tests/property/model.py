@@ -298,7 +298,7 @@ class Model:
     def reap(self, term: int) -> tuple[int, int]:
         """How many workers were found dead, how many tasks were taken back."""
         self.check_term(term)
-        if self.last_tick is not None and self.now - self.last_tick > 3 * INTERVAL:
+        if self.last_tick is not None and self.now - self.last_tick > min(3 * INTERVAL, LEASE / 2):
             self.reap_from = self.now + LEASE
         self.last_tick = self.now
         if self.now < self.reap_from:

@@ -189,8 +189,8 @@ class Rig:
     def promote(self, limit: int = 500, term: int = TERM) -> tuple[int, int]:
         return self.do(leader_calls.promote(self.keys, term=term, limit=limit, now=self.now))
 
-    def reap(self, term: int = TERM) -> leader_calls.Reaped:
-        call = leader_calls.reap(self.keys, term=term, interval_ms=INTERVAL, lease_ms=LEASE, now=self.now)
+    def reap(self, term: int = TERM, lease_ms: int = LEASE) -> leader_calls.Reaped:
+        call = leader_calls.reap(self.keys, term=term, interval_ms=INTERVAL, lease_ms=lease_ms, now=self.now)
         return self.do(call)
 
     def forget(self, *tasks: tuple[str, int], wait_ms: int = MINUTE, term: int | None = None) -> list[str]:

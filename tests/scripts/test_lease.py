@@ -327,6 +327,14 @@ def test_a_gap_of_three_intervals_is_none(led: Rig) -> None:
     assert led.reap().reap_from == led.now + LEASE
 
 
+def test_half_a_short_lease_is_a_gap(led: Rig) -> None:
+    """An outage of less than three intervals outlasts a lease of three seconds."""
+    led.now += 1_500
+    assert led.reap(lease_ms=3_000).reap_from == 0
+    led.now += 1_501
+    assert led.reap(lease_ms=3_000).reap_from == led.now + 3_000
+
+
 def test_a_worker_that_renews_after_an_outage_keeps_its_tasks(led: Rig) -> None:
     (one,) = hold(led, "A")
     led.now += 10 * LEASE

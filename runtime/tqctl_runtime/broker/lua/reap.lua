@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes back what workers with an expired lease held. A death counts only for a task that was alone: the only started
 -- one, or the only suspect among the started. With none started, each held task is a suspect from now on.
--- After a gap of more than three intervals nobody is reaped for one lease: an outage is not a mass death.
+-- After a gap of more than three intervals, or half a lease, nobody is reaped for one lease: an outage is no mass death.
 -- KEYS meta
 -- ARGV now, role, term, interval (ms), lease (ms)
 -- Returns {now, workers reaped, tasks taken back, reaping again at (ms)}
@@ -16,7 +16,9 @@
 local interval, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local ticks = redis.call('HMGET', k_meta, 'reap_tick', 'reap_from')
 local from = tonumber(ticks[2] or '0')
-if ticks[1] and now - tonumber(ticks[1]) > 3 * interval then from = now + lease end
+-- A worker may have a third of its lease behind it: what it could not renew in the rest is a gap too.
+local gap = math.min(3 * interval, lease / 2)
+if ticks[1] and now - tonumber(ticks[1]) > gap then from = now + lease end
 redis.call('HSET', k_meta, 'reap_tick', now, 'reap_from', from)
 if now < from then return {now, 0, 0, from} end
 
