@@ -46,14 +46,16 @@ lint: setup
 	$(call timed,mypy,$(BIN)/mypy)
 	$(call timed,import-linter,$(BIN)/lint-imports --no-logo)
 
-# Random seeds, printed; SEED=N repeats a run. Variants that need root say so when they cannot run.
+# Random seeds, printed; SEED=N repeats a run, SCALE=full takes the sizes that docs/reliability.md tells of.
+# Variants that need root say so when they cannot run.
+SCALE ?= small
 ifndef SEED
 SEED := $(shell echo $$RANDOM)
 endif
 chaos: setup
-	@echo "== chaos with seed $(SEED)"
-	$(BIN)/python -m pytest tests/chaos tests/property --hypothesis-profile=chaos --hypothesis-seed=$(SEED) \
-		--randomly-seed=$(SEED) --timeout=900 $(ARGS)
+	@echo "== chaos with seed $(SEED) at scale $(SCALE)"
+	TQCTL_CHAOS_SCALE=$(SCALE) TQCTL_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest tests/chaos tests/property \
+		--hypothesis-profile=chaos --hypothesis-seed=$(SEED) --randomly-seed=$(SEED) --timeout=1800 $(ARGS)
 
 bench: setup
 	$(BIN)/python -m tests.bench $(ARGS)

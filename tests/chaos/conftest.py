@@ -1,0 +1,102 @@
+"""The chaos suite: its seed, its scale, and what ``make test`` takes of it.
+
+``TQCTL_CHAOS_SCALE`` (``small`` or ``full``) selects the whole suite and how large it is; without it only what is
+marked ``in_make_test`` is taken. ``TQCTL_CHAOS_SEED`` repeats a run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.oracle import Figures
+from tests.chaos.stage import Stage
+from tests.support.durable import DurableRedis
+from tests.support.environment import Environment
+from tests.support.servers import MissingServerError, redis_binary, require_servers, valkey_binary
+
+SCALE, SEED = "TQCTL_CHAOS_SCALE", "TQCTL_CHAOS_SEED"
+PAIRS = ("valkey+sqlite", "redis7+postgresql")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a scale, take the one run that belongs to ``make test``."""
+    here = Path(__file__).parent
+    if SCALE in os.environ:
+        return
+    left = [item for item in items if item.path.parent == here and not item.get_closest_marker("in_make_test")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what each scenario measured."""
+    rows = []
+    for kind in ("passed", "failed"):
+        for report in terminalreporter.stats.get(kind, []):
+            for name, value in getattr(report, "user_properties", []):
+                if name == "chaos":
+                    rows.append(f"{report.nodeid.rpartition('::')[2]}: {value}, {report.duration:.0f} s")
+    if rows:
+        terminalreporter.section("what the scenarios measured")
+        for row in rows:
+            terminalreporter.line(row)
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of the run."""
+    return int(os.environ.get(SEED, "1"))
+
+
+@pytest.fixture
+def scale() -> Callable[[int, int], int]:
+    """Chooses between the number of a quick run and that of a full one."""
+    is_full = os.environ.get(SCALE) == "full"
+    return lambda small, full: full if is_full else small
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None], seed: int) -> Callable[..., None]:
+    """Takes figures for the end of the run and for docs/reliability.md."""
+
+    def take(figures: Figures | None = None, **more: object) -> None:
+        words = [f"{key.replace('_', ' ')} {value}" for key, value in more.items()]
+        record_property("chaos", ", ".join([f"seed {seed}", *([str(figures)] if figures else []), *words]))
+
+    return take
+
+
+@pytest.fixture(params=PAIRS)
+def stage(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Iterator[Stage]:
+    """A pair whose broker is the test's own and keeps its append-only file; workers and coordinators to come."""
+    yield from make_stage(request, tmp_path, request.param, seed)
+
+
+@pytest.fixture
+def valkey_stage(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Iterator[Stage]:
+    """The first of the pairs alone, where the scenario says nothing about the other."""
+    yield from make_stage(request, tmp_path, PAIRS[0], seed)
+
+
+def make_stage(request: pytest.FixtureRequest, tmp_path: Path, pair: str, seed: int) -> Iterator[Stage]:
+    """The stage of *pair*."""
+    try:
+        binary = valkey_binary() if pair == PAIRS[0] else redis_binary()
+    except MissingServerError as error:
+        if require_servers():
+            pytest.fail(f"missing: {error}", pytrace=False)
+        pytest.skip(f"not run, missing: {error}")
+    database_url = request.getfixturevalue("sqlite_url" if pair == PAIRS[0] else "postgres_url")
+    server = DurableRedis(binary, tmp_path / "redis")
+    try:
+        environment = Environment(pair, tmp_path, server.url, database_url)
+        with Stage(environment, server, random.Random(f"{seed} {request.node.name}")) as made:
+            yield made
+    finally:
+        server.stop()
