@@ -16,13 +16,14 @@ from tests.support.wait import wait_until
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.calls import submit, watermark
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.leader_calls import COORDINATOR, elect, open_gate, server_info
+from tqctl_runtime.broker.leader_calls import COORDINATOR, elect, is_memory_short, open_gate, server_info
 from tqctl_runtime.broker.views import Overview, overview
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.leader import Leader
-from tqctl_runtime.coordinator.pressure import Pressure, is_memory_short
+from tqctl_runtime.coordinator.pressure import Pressure
 from tqctl_runtime.coordinator.promoter import Promoter
 from tqctl_runtime.coordinator.reaper import INTERVAL, Reaper
+from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import Role, RoleSpec, Tools
 from tqctl_runtime.coordinator.runner import RoleRunner
 from tqctl_runtime.core.errors import Busy, ConfigError, LeaseLost, RecordUnavailable
@@ -229,6 +230,7 @@ def run_role(sqlite_url: str, steps: list[int | Exception], *, drains: bool = Fa
             term=1,
             halt=halt,
             hurry=asyncio.Event(),
+            recoveries=Recoveries(),
         )
         await runner.run()
         return runner, script, lead

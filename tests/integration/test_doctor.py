@@ -15,11 +15,10 @@ from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat, elect, open_gate
 from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.checks import CHECKS, Finding, Scene
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import build_submission
-from tqctl_runtime.doctor import Finding
-from tqctl_runtime.doctor.scene import Scene
 from tqctl_runtime.record import open_store
 from tqctl_runtime.record.schema import VERSION_TABLE
 
@@ -36,7 +35,7 @@ def test_a_healthy_stack_has_no_finding(embedded: Environment, monkeypatch: pyte
     found = doctor.run_checks(settings)
 
     assert [finding for finding in found if finding.level != "ok"] == []
-    assert [finding.check for finding in found] == list(doctor.CHECKS)
+    assert [finding.check for finding in found] == list(CHECKS)
     stack.down(settings)
 
 
@@ -45,7 +44,7 @@ def test_without_anything_every_check_says_why_it_cannot_look(tmp_path: Path) ->
 
     found = doctor.run_checks(settings)
 
-    assert {finding.check for finding in found} == set(doctor.CHECKS)
+    assert {finding.check for finding in found} == set(CHECKS)
     assert problems(settings)["broker"].hint == "tqctl up --detach"
     assert not settings.home.exists()
 
@@ -102,7 +101,7 @@ def test_an_unreachable_database_is_told_and_the_rest_is_still_looked_at(setting
 
     found = problems(away)
 
-    assert {"migrations", "coordinator"} <= set(found)
+    assert {"record", "coordinator"} <= set(found)
     assert "s3cr3t" not in str(found)
 
 

@@ -193,3 +193,13 @@ def server_info(*sections: str) -> Call[dict[str, str]]:
         return found
 
     return Call("server_info", ["INFO", *sections], read)
+
+
+#: The share of ``maxmemory`` from which submits answer busy: finishing what is there needs the rest.
+MEMORY_SHARE = 0.85
+
+
+def is_memory_short(info: dict[str, str]) -> bool:
+    """Whether INFO *memory* tells of more than :data:`MEMORY_SHARE` in use; a server without a limit is never short."""
+    limit = int(info.get("maxmemory", "0"))
+    return limit > 0 and int(info.get("used_memory", "0")) > limit * MEMORY_SHARE

@@ -20,10 +20,11 @@ from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.leader import Leader
 from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
 from tqctl_runtime.coordinator.runner import RoleRunner, pause
 from tqctl_runtime.core.clock import now_ms
-from tqctl_runtime.core.errors import TqctlError, Unavailable
+from tqctl_runtime.core.errors import RecordUnavailable, TqctlError, Unavailable
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import get_logger
@@ -65,6 +66,7 @@ class Coordinator:
         self._hurry = asyncio.Event()
         self._started_at = now_ms()
         self._runners: list[RoleRunner] = []
+        self._recoveries = Recoveries()
 
     def stop(self) -> None:
         """Stop: the first time after the journal is drained, the second time at once."""
@@ -104,8 +106,11 @@ class Coordinator:
         while not self._stop.is_set():
             try:
                 await _in(pool, once)
+                self._recoveries.works("record")
+                self._recoveries.works("broker")
                 return True
             except Unavailable as error:
+                self._recoveries.fails("record" if isinstance(error, RecordUnavailable) else "broker", error.message)
                 if error.message != told:
                     _log.warning("waiting for a store", error=error.message)
                 told = error.message
@@ -150,9 +155,20 @@ class Coordinator:
             term = leader.term
             halt = asyncio.Event()
             self._runners = [
-                RoleRunner(spec, self._settings, self._keys, address, leader, term=term, halt=halt, hurry=self._hurry)
+                RoleRunner(
+                    spec,
+                    self._settings,
+                    self._keys,
+                    address,
+                    leader,
+                    term=term,
+                    halt=halt,
+                    hurry=self._hurry,
+                    recoveries=self._recoveries,
+                )
                 for spec in self._specs
             ]
+            self._recoveries.note("leader", self._name, f"{self._name} on {platform.node()} leads in term {term}")
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(leader, term, halt), name="watch")
                 for runner in self._runners:
@@ -177,7 +193,10 @@ class Coordinator:
             try:
                 await link.call(coordinator_beat(self._keys, self.id, self._info(leader)))
             except TqctlError as error:
+                self._recoveries.fails("broker", error.message)
                 _log.warning("no heartbeat", error=error.message)
+            else:
+                self._recoveries.works("broker")
             await pause(leader.changed, BEAT_SECONDS)
 
     def _info(self, leader: Leader) -> dict[str, object]:

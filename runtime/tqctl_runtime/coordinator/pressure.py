@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from tqctl_runtime.broker.leader_calls import server_info, set_marks
+from tqctl_runtime.broker.leader_calls import is_memory_short, server_info, set_marks
 from tqctl_runtime.coordinator.roles import Tools
 from tqctl_runtime.observe.logging import get_logger
 
 INTERVAL = 1.0
-#: The share of ``maxmemory`` from which submits answer busy: finishing what is there needs the rest.
-MEMORY_SHARE = 0.85
 _log = get_logger("pressure")
 
 
@@ -42,9 +40,3 @@ class Pressure:
             )
         )
         return 0
-
-
-def is_memory_short(info: dict[str, str]) -> bool:
-    """Whether INFO *memory* tells of more than :data:`MEMORY_SHARE` in use; a server without a limit is never short."""
-    limit = int(info.get("maxmemory", "0"))
-    return limit > 0 and int(info.get("used_memory", "0")) > limit * MEMORY_SHARE

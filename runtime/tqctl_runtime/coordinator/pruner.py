@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 CHUNK = 500
 #: How long workers that left, and what is known of their coming and going, stay in the record, ms.
 WORKERS_KEPT_MS = 30 * 86_400_000
+#: How long results of checks stay in the record, ms.
+HEALTH_KEPT_MS = 30 * 86_400_000
 _log = get_logger("pruner")
 
 
@@ -25,6 +27,7 @@ class Pruner:
 
     def __init__(self, *, store: Store, wire: Wire, keys: Keys, term: int, settings: Settings) -> None:
         self._pruning = store.pruning
+        self._health = store.health
         self._term = term
         self._settings = settings
 
@@ -44,6 +47,7 @@ class Pruner:
             before = now - settings.task_retention
             deleted += pruning.tasks(before, limit=CHUNK, term=term)
             deleted += pruning.events(before, limit=CHUNK, term=term)
+        deleted += self._health.prune(now - HEALTH_KEPT_MS, term=term)
         deleted += pruning.workers(now - WORKERS_KEPT_MS, limit=CHUNK, term=term)
         if deleted:
             _log.info("pruned", rows=deleted)

@@ -34,4 +34,5 @@ class Reaper:
             _log.warning("after a gap nobody is reaped for one lease", until_ms=reaped.reap_from)
         if reaped.workers:
             _log.warning("workers lost", workers=reaped.workers, tasks=reaped.tasks)
+            tools.recoveries.note("worker", "workers", f"{reaped.workers} lost, {reaped.tasks} tasks taken back")
         return reaped.workers

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from tqctl_runtime.coordinator.recoveries import Recoveries
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
@@ -26,13 +28,17 @@ class Role(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """A role's own connections, used by its one thread only, and the *term* it works under."""
+    """A role's own connections, used by its one thread only, and the *term* it works under.
+
+    *recoveries* is the coordinator's: ``recoveries.note(kind, subject, message)`` never fails and never waits.
+    """
 
     settings: Settings
     keys: Keys
     wire: Wire
     store: Store
     term: int
+    recoveries: Recoveries = field(default_factory=Recoveries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +51,19 @@ class RoleSpec:
     drains: bool = False
 
 
+RECORDER = "recorder"
 #: Seconds between two sweeps of what is old.
 PRUNE_INTERVAL = 60.0
 #: The recorder waits for entries by itself; this only bounds a loop over an empty journal.
 RECORD_INTERVAL = 0.005
+#: Seconds a recovery event waits to be written; the checks themselves run less often.
+HEALTH_INTERVAL = 5.0
 
 
 def all_roles() -> list[RoleSpec]:
     """The roles of a leader."""
     from tqctl_runtime.coordinator import pressure, promoter, reaper
+    from tqctl_runtime.coordinator.health import Health
     from tqctl_runtime.coordinator.pruner import Pruner
     from tqctl_runtime.coordinator.recorder import Recorder
 
@@ -64,9 +74,10 @@ def all_roles() -> list[RoleSpec]:
         return Pruner(store=tools.store, wire=tools.wire, keys=tools.keys, term=tools.term, settings=tools.settings)
 
     return [
-        RoleSpec("recorder", RECORD_INTERVAL, recorder, drains=True),
+        RoleSpec(RECORDER, RECORD_INTERVAL, recorder, drains=True),
         RoleSpec("promoter", promoter.INTERVAL, promoter.Promoter),
         RoleSpec("reaper", reaper.INTERVAL, reaper.Reaper),
         RoleSpec("pruner", PRUNE_INTERVAL, pruner),
         RoleSpec("pressure", pressure.INTERVAL, pressure.Pressure),
+        RoleSpec("health", HEALTH_INTERVAL, Health),
     ]

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.coordinator.roles import Role, RoleSpec, Tools
-from tqctl_runtime.core.errors import LeaseLost, TqctlError, Unavailable
+from tqctl_runtime.coordinator.roles import RECORDER, Role, RoleSpec, Tools
+from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable, TqctlError, Unavailable
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.store import open_store
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tqctl_runtime.broker.address import BrokerAddress
     from tqctl_runtime.broker.keys import Keys
     from tqctl_runtime.coordinator.leader import Leader
+    from tqctl_runtime.coordinator.recoveries import Recoveries
     from tqctl_runtime.core.settings import Settings
 
 R = TypeVar("R")
@@ -50,6 +51,7 @@ class RoleRunner:
         term: int,
         halt: asyncio.Event,
         hurry: asyncio.Event,
+        recoveries: Recoveries,
     ) -> None:
         self.name = spec.name
         self.problem: str | None = None
@@ -61,6 +63,7 @@ class RoleRunner:
         self._term = term
         self._halt = halt
         self._hurry = hurry
+        self._recoveries = recoveries
         self._role: Role | None = None
         self._tools: Tools | None = None
         self._pause = _FIRST_PAUSE
@@ -89,12 +92,17 @@ class RoleRunner:
             self._leader.doubt(f"{self.name}: {error.message}")
             return 0
         except TqctlError as error:
+            if isinstance(error, RecordUnavailable):
+                self._recoveries.fails("record", error.message)
             await self._wait_after(error.message, is_ours=not isinstance(error, Unavailable))
         except Exception as error:  # noqa: BLE001  one role's bug must not stop the others
             _log.exception("a role failed", failed=self.name)
             await self._in(pool, self._close)
             await self._wait_after(f"{type(error).__name__}: {error}", is_ours=True)
         else:
+            if self.name == RECORDER:
+                # The one role whose every step asks SQL, or will within a second.
+                self._recoveries.works("record")
             if self.problem is not None:
                 _log.info("works again", working=self.name)
             self.problem, self._pause = None, _FIRST_PAUSE
@@ -122,7 +130,7 @@ class RoleRunner:
     def _work(self) -> int:
         if self._role is None or self._tools is None:
             store, wire = open_store(self._settings), Wire(self._address)
-            self._tools = Tools(self._settings, self._keys, wire, store, self._term)
+            self._tools = Tools(self._settings, self._keys, wire, store, self._term, self._recoveries)
             self._role = self._spec.build(self._tools)
         return self._role.run_once()
 

@@ -180,6 +180,24 @@ QUARANTINE: dict[str, str] = {
     "error": "text",
     "entry": "bytea",
 }
+HEALTH: dict[str, str] = {
+    "name": "text",
+    "at": "bigint",
+    "since": "bigint",
+    "level": "text",
+    "seen_at": "bigint",
+    "runs": "integer",
+    "message": "text",
+    "hint": "text",
+}
+RECOVERIES: dict[str, str] = {
+    "id": "text",
+    "at": "bigint",
+    "kind": "text",
+    "subject": "text",
+    "message": "text",
+    "length_ms": "bigint",
+}
 
 TABLES: dict[str, dict[str, str]] = {
     "tasks": TASKS,
@@ -193,4 +211,6 @@ TABLES: dict[str, dict[str, str]] = {
     "checkpoint": CHECKPOINT,
     "terms": TERMS,
     "quarantine": QUARANTINE,
+    "health": HEALTH,
+    "recoveries": RECOVERIES,
 }

@@ -49,13 +49,13 @@ class Pruning:
     def dead_letters(self, before: int, *, limit: int, term: int) -> int:
         """Letters of tasks that died before; the tasks stay."""
         with self._database.transaction():
-            self._check(term)
+            check_term(self._database, term)
             return self._database.execute(_DEAD_LETTERS, (before, limit))
 
     def tasks(self, before: int, *, limit: int, term: int) -> int:
         """Tasks that were final before, with everything about them."""
         with self._database.transaction():
-            self._check(term)
+            check_term(self._database, term)
             ids: list[str] = []
             for state in _FINAL_STATES:
                 if len(ids) < limit:
@@ -69,17 +69,23 @@ class Pruning:
     def events(self, before: int, *, limit: int, term: int) -> int:
         """Events from before."""
         with self._database.transaction():
-            self._check(term)
+            check_term(self._database, term)
             return self._database.execute(_EVENTS, (before, limit))
 
     def workers(self, before: int, *, limit: int, term: int) -> int:
         """Workers that left before, with their events."""
         with self._database.transaction():
-            self._check(term)
+            check_term(self._database, term)
             self._database.execute(_WORKER_EVENTS, (before, limit))
             return self._database.execute(_WORKERS, (before, limit))
 
-    def _check(self, term: int) -> None:
-        found = self._database.rows(_TERM, (ROLE,))
-        if not found or found[0][0] != term:
-            raise LeaseLost(f"term {term} of the {ROLE} is over")
+
+def check_term(database: Database, term: int) -> None:
+    """Make sure, inside of a transaction, that *term* is the coordinator's last one.
+
+    Raises:
+        LeaseLost: it is over.
+    """
+    found = database.rows(_TERM, (ROLE,))
+    if not found or found[0][0] != term:
+        raise LeaseLost(f"term {term} of the {ROLE} is over")

@@ -12,6 +12,7 @@ from tqctl_runtime.record.database import Database
 
 if TYPE_CHECKING:
     from tqctl_runtime.record import write
+    from tqctl_runtime.record.health import Health
     from tqctl_runtime.record.lookup import Lookup
     from tqctl_runtime.record.prune import Pruning
     from tqctl_runtime.record.queries import Queries
@@ -51,6 +52,26 @@ class Store:
         from tqctl_runtime.record.prune import Pruning
 
         return Pruning(self.database)
+
+    @property
+    def health(self) -> Health:
+        """Results of checks over time, and recovery events: ``store.health.note(kind, subject, message)``."""
+        from tqctl_runtime.record.health import Health
+
+        return Health(self.database)
+
+    def is_there(self) -> bool:
+        """Whether the database answers and has a schema; loads Alembic only where that is not this version's.
+
+        Raises:
+            RecordUnavailable: it does not answer.
+        """
+        from tqctl_runtime.record import schema
+
+        if not self.database.exists():
+            return False
+        self.database.rows("SELECT 1")
+        return schema.is_current(self.database) or not self.is_empty()
 
     def check_schema(self) -> list[str]:
         """The migrations that are pending, oldest first; empty where the schema is this version's."""

@@ -263,3 +263,36 @@ class QuarantineRow(Record, table=True):
     at: int = _big()
     error: str = _text(optional=False)
     entry: bytes = _blob(optional=False)
+
+
+class HealthRow(Record, table=True):
+    """A stretch in which a check stayed at one level: *runs* of it from *at* to *seen_at*.
+
+    A row ends with the hour; *since* is when the level began, which may be rows earlier.
+    """
+
+    __tablename__ = "health"
+    __table_args__ = (Index("health_seen", "seen_at"), STRICT_BY_KEY)
+
+    name: str = _key(primary=True)
+    at: int = _big(primary=True)
+    since: int = _big()
+    level: str = _text(optional=False)
+    seen_at: int = _big()
+    runs: int = _integer()
+    message: str = _text(optional=False)
+    hint: str = _text(optional=False)
+
+
+class RecoveryRow(Record, table=True):
+    """Something that the system recovered from by itself."""
+
+    __tablename__ = "recoveries"
+    __table_args__ = (Index("recoveries_at", "at"), STRICT_BY_KEY)
+
+    id: str = _key(primary=True)
+    at: int = _big()
+    kind: str = _text(optional=False)
+    subject: str = _text(optional=False)
+    message: str = _text(optional=False)
+    length_ms: int | None = _big(optional=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tqctl_runtime.coordinator.pressure import MEMORY_SHARE, is_memory_short
-from tqctl_runtime.doctor.finding import Finding, ok, problem, skipped
-from tqctl_runtime.doctor.scene import Scene
+from tqctl_runtime.broker.leader_calls import MEMORY_SHARE, is_memory_short
+from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
+from tqctl_runtime.checks.scene import Scene
 
 
 def check(scene: Scene) -> Iterator[Finding]:

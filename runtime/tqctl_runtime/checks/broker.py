@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.doctor.finding import Finding, ok, problem
-from tqctl_runtime.doctor.scene import Scene
+from tqctl_runtime.checks.finding import Finding, ok, problem
+from tqctl_runtime.checks.scene import Scene
 
 
 def check(scene: Scene) -> Iterator[Finding]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
+from tqctl_runtime.checks.scene import Scene
 from tqctl_runtime.core.clock import format_duration
-from tqctl_runtime.doctor.finding import Finding, ok, problem, skipped
-from tqctl_runtime.doctor.scene import Scene
 
 #: Rows that a recorder works off within a second.
 _ROWS = 20_000

@@ -94,7 +94,7 @@ class Scene:
 
         try:
             self._store = open_store(self.settings, read_only=True)
-            self.is_record_empty = self._store.is_empty()
+            self.is_record_empty = not self._store.is_there()
         except TqctlError as error:
             self.record_error = error
             return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tqctl_runtime.broker.locks import check_private
+from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
+from tqctl_runtime.checks.scene import Scene
 from tqctl_runtime.core.errors import ConfigError
-from tqctl_runtime.doctor.finding import Finding, ok, problem, skipped
-from tqctl_runtime.doctor.scene import Scene
 
 
 def check(scene: Scene) -> Iterator[Finding]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker.leader_calls import COORDINATOR
-from tqctl_runtime.doctor.finding import Finding, ok, problem, skipped
-from tqctl_runtime.doctor.scene import Scene
+from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
+from tqctl_runtime.checks.scene import Scene
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.views import Leader, Overview

@@ -1,0 +1,60 @@
+"""What this coordinator recovered from, on its way to the record: kept here until SQL takes it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from tqctl_runtime.core.clock import format_duration, now_ms
+from tqctl_runtime.record.health import KEPT_EVENTS, RecoveryNote
+
+if TYPE_CHECKING:
+    from tqctl_runtime.record.store import Store
+
+
+class Recoveries:
+    """Events that wait for SQL, and the outages that go on. Any thread may use it; nothing here fails or waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._notes: deque[RecoveryNote] = deque(maxlen=KEPT_EVENTS)
+        #: What does not answer → since when by ``time.monotonic``, and why.
+        self._outages: dict[str, tuple[float, str]] = {}
+
+    def note(self, kind: str, subject: str, message: str, *, length_ms: int | None = None) -> None:
+        """Keep an event of now; see :meth:`tqctl_runtime.record.health.Health.note`."""
+        with self._lock:
+            self._notes.append(RecoveryNote(kind, subject, message, length_ms, now_ms()))
+
+    def fails(self, subject: str, why: str) -> None:
+        """Tell that *subject* does not answer; the first time begins an outage."""
+        with self._lock:
+            self._outages.setdefault(subject, (time.monotonic(), why))
+
+    def works(self, subject: str) -> None:
+        """Tell that *subject* answers: an outage that went on is over, and an event."""
+        if subject not in self._outages:
+            return
+        with self._lock:
+            begun, why = self._outages.pop(subject)
+        length = round((time.monotonic() - begun) * 1000)
+        self.note("outage", subject, f"back after {format_duration(length)}: {why}", length_ms=length)
+
+    def flush(self, store: Store) -> int:
+        """Write what waits; returns how much.
+
+        Raises:
+            RecordUnavailable: SQL does not answer; everything goes on waiting.
+        """
+        with self._lock:
+            waiting = list(self._notes)
+        if waiting:
+            store.health.note_all(waiting)
+            with self._lock:
+                for item in waiting:
+                    # Those that overflowed meanwhile are gone already.
+                    if self._notes and self._notes[0] is item:
+                        self._notes.popleft()
+        return len(waiting)
