@@ -194,6 +194,30 @@ def test_a_stale_note_leaves_no_key(rig: Rig) -> None:
     assert seen.keys == {}
 
 
+def test_a_live_log_stays_while_its_attempt_is_silent_and_a_minute_longer(rig: Rig) -> None:
+    rig.submit(task("A"), task("B"))
+    log = rig.keys.build("log", "A")
+    one, quiet = rig.claim(places=2)
+    rig.round("w1", started=[worker_calls.started(held.id, held.token, 0) for held in (one, quiet)])
+    rig.do(worker_calls.note(rig.keys, [("A", one.token, "", b"x")], now=rig.now))
+    rig.raw("PEXPIRE", log, 5_000)
+    rig.beat("w1", one, quiet)
+    assert rig.raw("PTTL", log) > 30_000
+    assert "log:B" not in rig.names()
+    rig.finish(one, Outcome.SUCCEEDED)
+    rig.raw("PEXPIRE", log, 5_000)
+    rig.beat("w1", one, quiet)
+    assert rig.raw("PTTL", log) <= 5_000
+
+
+def test_a_live_log_outlasts_the_longest_lease(rig: Rig) -> None:
+    rig.submit(task("A"))
+    (one,) = rig.claim()
+    rig.raw("ZADD", rig.keys.build("leases"), rig.now + 10 * MINUTE, "w1")
+    rig.do(worker_calls.note(rig.keys, [("A", one.token, "", b"x")], now=rig.now))
+    assert rig.view()["log:A#minutes"] == 10
+
+
 def test_a_live_log_is_capped(rig: Rig) -> None:
     rig.submit(task("A"))
     (one,) = rig.claim()

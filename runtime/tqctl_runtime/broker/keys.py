@@ -47,7 +47,7 @@ SPECS = (
     KeySpec("idem", "i:{}", "string", "tasks", "TTL: a day after its task is final"),
     KeySpec("unique", "u:{}", "string", "tasks", "TTL: the window asked for"),
     KeySpec("tomb", "t:{}", "string", "tasks", "TTL: an hour after the task was forgotten"),
-    KeySpec("log", "log:{}", "stream", "tasks", "capped; TTL: a minute after the attempt"),
+    KeySpec("log", "log:{}", "stream", "tasks", "capped; TTL: a minute, or the lease, after its attempt's last beat"),
 )
 
 BY_NAME = {spec.name: spec for spec in SPECS}

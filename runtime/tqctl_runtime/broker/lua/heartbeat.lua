@@ -12,6 +12,7 @@
 --- include final
 --- include outcome
 --- include attempt
+--- include live_log
 local worker, lease = ARGV[2], tonumber(ARGV[3])
 local lost, cancelled, listed = {}, {}, {}
 local held = cmsgpack.unpack(ARGV[5])
@@ -28,9 +29,12 @@ for _, item in ipairs(held) do
   listed[id] = true
   if not line or line[TOKEN] ~= item[2] or line[HELD] == 0 then
     lost[#lost + 1] = id
-  elseif line[CANCEL] == 1 then
-    cancelled[#cancelled + 1] = id
-    cancelled[#cancelled + 1] = redis.call('HGET', k_cancel, id) or ''
+  else
+    if line[STATE] == S_RUNNING then keep_log(id, now + lease) end
+    if line[CANCEL] == 1 then
+      cancelled[#cancelled + 1] = id
+      cancelled[#cancelled + 1] = redis.call('HGET', k_cancel, id) or ''
+    end
   end
 end
 local owned = redis.call('HGETALL', k_own(worker))

@@ -6,7 +6,8 @@
 -- Invariants: INV-2 INV-5
 --- include gate
 --- include line
-local LOG_MS, LOG_LENGTH = 60000, 1000
+--- include live_log
+local LOG_LENGTH = 1000
 for _, item in ipairs(cmsgpack.unpack(ARGV[2])) do
   local id = item[1]
   local line = read_line(id)
@@ -14,8 +15,9 @@ for _, item in ipairs(cmsgpack.unpack(ARGV[2])) do
     if item[3] ~= '' then redis.call('HSET', k_prog, id, item[3]) end
     if item[4] ~= '' then
       redis.call('XADD', k_log(id), 'MAXLEN', '~', LOG_LENGTH, '*', 'a', line[ATTEMPTS], 'd', item[4])
+      local worker = string.match(line[TOKEN], '^%d+%-%d+%-(.+)%-%d+$')
+      keep_log(id, tonumber(worker and redis.call('ZSCORE', k_leases, worker) or now))
     end
   end
-  if item[4] ~= '' then redis.call('PEXPIRE', k_log(id), LOG_MS) end
 end
 return {now}
