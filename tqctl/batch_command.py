@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tqctl.batch import Batch, Events, Report, Standing
 from tqctl.commands.submit import NOT_RECORDED, warn_without_worker
 from tqctl.output import Column, View
-from tqctl.sending import durability_of, has_worker, open_client, read_catalogue, read_overview
+from tqctl.sending import durability_of, open_client, read_catalogue, read_overview
 from tqctl.session import say
 from tqctl.text import dump, plural
 from tqctl_runtime.core.errors import Partial, TqctlError, UsageError
@@ -172,7 +172,7 @@ def _settle(session: Session, report: Report, options: Options) -> None:
         with open_client(session.settings, may_start=False) as client:
             overview = read_overview(client)
         for handler, queue in sorted(report.pairs)[:_MOST_WARNINGS]:
-            warn_without_worker(session, has_worker(overview, handler, queue), handler, queue)
+            warn_without_worker(session, overview, handler, queue)
     if options.wait and report.ids:
         from tqctl.waiting import wait_for_all
 

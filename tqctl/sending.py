@@ -67,6 +67,15 @@ def has_worker(overview: Overview, handler: str, queue: str) -> bool:
     )
 
 
+def lacking(overview: Overview, handler: str) -> dict[str, list[str]]:
+    """Live workers that have *handler* and cannot offer it → the settings that it needs and that are not set there."""
+    return {
+        worker.info["name"]: worker.info["lacks"][handler]
+        for worker in overview.workers
+        if worker.lease_until > overview.now and handler in worker.info.get("lacks", ())
+    }
+
+
 def unknown(handler: str, rows: Mapping[str, Mapping[str, Any]]) -> UnknownHandler:
     """The error for a *handler* that is not among the catalogue's *rows*."""
     from tqctl_runtime.core.builtins import GUARDED

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from tqctl_runtime.core.errors import ConfigError, PayloadError, UsageError
 from tqctl_runtime.core.handler import HandlerSpec, current_task, describe, registry, source_place
+from tqctl_runtime.core.needs import parse_needs
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF, DEFAULT_MAX_RETRIES, Backoff
 from tqctl_runtime.core.submission import DEFAULT_PRIORITY, DEFAULT_QUEUE, parse_priority
 
@@ -100,6 +101,8 @@ def handler(
     backoff: Backoff | timedelta | float | Iterable[timedelta | float] = DEFAULT_BACKOFF,
     retry_on: Errors = (Exception,),
     never_retry_on: Errors = (),
+    needs: str | Iterable[str] = (),
+    overlap_ok: bool = False,
 ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
 
 
@@ -113,15 +116,20 @@ def handler(
     backoff: Backoff | timedelta | float | Iterable[timedelta | float] = DEFAULT_BACKOFF,
     retry_on: Errors = (Exception,),
     never_retry_on: Errors = (),
+    needs: str | Iterable[str] = (),
+    overlap_ok: bool = False,
 ) -> Any:
     """Make a plain or async function a handler, called *name* or as the function is.
 
     Durations are ``timedelta`` or seconds. *timeout* bounds one attempt. *backoff* is a ``Backoff``, the base of an
     exponential one, or the delays themselves. An error is retried when it is one of *retry_on* and none of
-    *never_retry_on*.
+    *never_retry_on*. *needs* names what ``current_task().needs`` holds: ``"db"`` (the record's URL), ``"smtp"`` (the
+    mail server's); such handlers run in executors of their own and no other executor sees the values. An attempt is
+    killed when its worker's lease can no longer be renewed, since another worker may take the task then; with
+    *overlap_ok* it runs on, and its result counts if nobody took the task.
 
     Raises:
-        ConfigError: the function cannot be filled by name, or another handler has its name.
+        ConfigError: the function cannot be filled by name, another handler has its name, or a need is not known.
         UsageError: an option is not valid.
     """
 
@@ -129,8 +137,10 @@ def handler(
         if isinstance(function, type):
             raise ConfigError(f"@handler needs a function, not {function!r}")
         parameters, takes_any = describe(function)
+        called = name if isinstance(name, str) else function.__name__
+        where = source_place(function)
         spec = HandlerSpec(
-            name=name if isinstance(name, str) else function.__name__,
+            name=called,
             function=function,
             queue=queue,
             priority=parse_priority(priority),
@@ -141,10 +151,12 @@ def handler(
             never_retry_on=_errors("never_retry_on", never_retry_on),
             is_async=inspect.iscoroutinefunction(function),
             argv=False,
+            needs=parse_needs(needs, whose=f"{called!r} at {where}"),
+            overlap_ok=overlap_ok,
             parameters=parameters,
             takes_any=takes_any,
             doc=(inspect.getdoc(function) or "").partition("\n")[0],
-            where=source_place(function),
+            where=where,
         )
         registry.add(spec)
         return Handler(spec)

@@ -37,6 +37,7 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 _SCHEMES = {
     "redis_url": ("redis", "rediss", "unix", "valkey", "valkeys"),
     "database_url": ("postgresql", "postgres", "sqlite"),
+    "smtp_url": ("smtp", "smtps"),
 }
 _RANGES = {
     "concurrency": (1, 1000),

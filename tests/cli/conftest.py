@@ -124,6 +124,8 @@ def row(name: str, *parameters: tuple[str, str, str | None], **changes: Any) -> 
         "backoff": None,
         "is_async": False,
         "argv": False,
+        "needs": [],
+        "overlap_ok": False,
         "parameters": [list(parameter) for parameter in parameters],
         "takes_any": False,
         "doc": "",

@@ -26,11 +26,11 @@ ATTEMPT = {"number", "outcome", "worker", "started_at", "finished_at", "duration
 QUEUE = {"name", "queued", "head", "pause", "scheduled", "retrying", "running", "workers", "is_paused", "suspects"}
 WORKER = {
     *("id", "name", "host", "pid", "state", "version", "started_at", "queues", "concurrency", "processes"),
-    *("handlers", "running", "lease_until", "figures"),
+    *("handlers", "running", "lease_until", "figures", "lacks"),
 }
 HANDLER = {
     *("name", "queue", "priority", "timeout_s", "max_retries", "backoff", "is_async", "argv", "parameters"),
-    *("takes_any", "doc", "workers", "example"),
+    *("takes_any", "needs", "overlap_ok", "doc", "workers", "lacking", "example"),
 }
 LETTER = {
     *("task_id", "died_at", "handler", "queue", "reason", "error", "fingerprint"),

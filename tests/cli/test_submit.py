@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.conftest import Broker, Program, row
 from tests.support.servers import RedisServer, drop_namespace
+from tqctl_runtime.broker import worker_calls
 from tqctl_runtime.core.ids import is_task_id
 from tqctl_runtime.core.submission import Envelope
 
@@ -162,6 +163,20 @@ def test_without_a_live_worker_submit_names_the_command_that_starts_one(program:
     assert "no live worker runs echo of queue images" in said.err
     assert "tqctl worker start --queues images" in said.err
     assert "no live worker" not in program.done("submit", "echo", "-p", "message=x").err
+
+
+def test_submit_tells_which_setting_a_worker_lacks_for_the_handler(program: Program, broker: Broker) -> None:
+    mail = row("mail", needs=["smtp"])
+    info = {"name": "box-1", "queues": ["default"], "handlers": [], "lacks": {"mail": ["smtp_url"]}}
+    broker.call(worker_calls.register(broker.keys, "wrk_2", lease_ms=60_000, info=info, rows=[mail]))
+    said = program.done("submit", "mail")
+    assert (
+        "no live worker runs mail; it waits. box-1 has it, but smtp_url (TQCTL_SMTP_URL) is not set there" in said.err
+    )
+    shown = program.done("handler", "show", "mail", "-o", "json").json
+    assert (shown["needs"], shown["workers"], shown["lacking"]) == (["smtp"], [], {"box-1": ["smtp_url"]})
+    broker.register(mail, worker="wrk_3")
+    assert "no live worker" not in program.done("submit", "mail").err
 
 
 def test_quiet_says_nothing_beside_the_id(program: Program, broker: Broker) -> None:

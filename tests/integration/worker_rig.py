@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,10 +12,11 @@ from typing import Any, Self
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.serializer import unpack
 from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.worker.crew import Limits
 from tqctl_runtime.worker.ends import Ended
 from tqctl_runtime.worker.executor_link import Held
 from tqctl_runtime.worker.nursery_link import NurseryConfig, NurseryLink
-from tqctl_runtime.worker.pool import Limits, Pool
+from tqctl_runtime.worker.pool import Pool
 from tqctl_runtime.worker.watch import TICK, Watch
 
 APP = str(Path(__file__).with_name("worker_app.py"))
@@ -24,7 +25,15 @@ APP = str(Path(__file__).with_name("worker_app.py"))
 class Rig:
     """Use as a context manager; everything happens inside :meth:`until`."""
 
-    def __init__(self, folder: Path, *, apps: Iterable[str] = (APP,), guarded: bool = True, **limits: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        apps: Iterable[str] = (APP,),
+        guarded: bool = True,
+        secrets: Mapping[str, str] | None = None,
+        **limits: Any,
+    ) -> None:
         self.ended: list[Ended] = []
         self.notes: list[tuple[Held, tuple[float, str] | None, bytes]] = []
         self.calls: list[tuple[Held, dict[str, Any]]] = []
@@ -32,6 +41,7 @@ class Rig:
         self._folder = folder
         self._apps = tuple(apps)
         self._guarded = guarded
+        self._secrets = secrets or {}
         values: dict[str, Any] = {"concurrency": 4, "processes": 4, "grace": 0.5, "log_limit": 4096} | limits
         self._limits = Limits(**values)
         self._loop = asyncio.new_event_loop()
@@ -45,14 +55,14 @@ class Rig:
         return self
 
     async def _start(self) -> None:
-        self.pool = Pool(self._limits, self, str(self._folder / "executors"))
+        self.pool = Pool(self._limits, self, str(self._folder / "executors"), self._secrets)
         self._watch = Watch(self.pool, self)
         await self.fresh_nursery()
         self._ticker = asyncio.create_task(self._tick())
 
     async def fresh_nursery(self) -> None:
         config = NurseryConfig(self._apps, self._guarded, 1_000_000, self._limits.log_limit)
-        self.nursery = NurseryLink(config, self.pool.events)
+        self.nursery = NurseryLink(config, self.pool.births.events)
         await self.nursery.start()
         self.pool.adopt(self.nursery)
 

@@ -15,6 +15,7 @@ from tqctl_runtime.api import Handler, handler, use_client
 from tqctl_runtime.client import AsyncClient, Client
 from tqctl_runtime.core.errors import ConfigError, NotAllowed, PayloadError, UsageError
 from tqctl_runtime.core.handler import CurrentTask, registry, set_current_task
+from tqctl_runtime.core.needs import Needs
 from tqctl_runtime.core.retry import Backoff
 from tqctl_runtime.core.settings import Settings
 
@@ -143,6 +144,33 @@ def test_two_functions_of_one_name_and_what_is_no_function_are_refused() -> None
 
     with pytest.raises(ConfigError, match="needs a function"):
         handler()(int)
+
+
+def test_what_a_handler_needs_is_told_in_its_row_and_must_be_known() -> None:
+    @handler(needs=("smtp", "db", "db"), overlap_ok=True)
+    def both() -> None: ...
+
+    @handler(needs="db")
+    def one() -> None: ...
+
+    assert (both.spec.needs, one.spec.needs) == (("db", "smtp"), ("db",))
+    assert {name: both.spec.to_row()[name] for name in ("needs", "overlap_ok")} == {
+        "needs": ["db", "smtp"],
+        "overlap_ok": True,
+    }
+    with pytest.raises(ConfigError, match=rf"handler 'third' at {__file__}:\d+ needs 'disk', 'dp'") as caught:
+
+        @handler(needs=("dp", "disk", "db"))
+        def third() -> None: ...
+
+    assert caught.value.hint == "known: db, smtp"
+    assert registry.find("third") is None
+
+
+def test_secrets_of_a_task_are_not_shown_by_accident() -> None:
+    task = CurrentTask("tsk", "f", 1, "default", needs=Needs({"db": "postgresql://me:hunter2@h/db"}))
+    assert task.needs["db"] == "postgresql://me:hunter2@h/db"
+    assert "hunter2" not in f"{task!r} {task.needs}"
 
 
 def test_arguments_become_a_payload_by_name() -> None:

@@ -120,6 +120,19 @@ def test_a_misspelt_variable_is_refused_and_a_foreign_one_is_not(place: Place) -
     assert caught.value.hint == "did you mean TQCTL_REDIS_URL?"
 
 
+def test_what_handlers_may_need_comes_from_settings_and_the_record_is_always_somewhere(place: Place) -> None:
+    settings = place.resolve().settings
+    assert settings.need("smtp") is None
+    assert settings.need("db") == f"sqlite:///{settings.context_home}/record.db"
+    place.environ |= {"TQCTL_SMTP_URL": "smtp://me:hunter2@h:587", "TQCTL_DATABASE_URL": "postgresql://h/db"}
+    resolved = place.resolve().settings
+    assert (resolved.need("smtp"), resolved.need("db")) == ("smtp://me:hunter2@h:587", "postgresql://h/db")
+    with pytest.raises(UsageError) as caught:
+        place.resolve(smtp_url="smtp://me:hunter2@h")
+    assert "hunter2" not in f"{caught.value}"
+    assert "TQCTL_SMTP_URL" in (caught.value.hint or "")
+
+
 def test_an_empty_variable_counts_as_absent(place: Place) -> None:
     place.environ["TQCTL_REDIS_URL"] = ""
     assert place.resolve().settings.is_embedded_broker
@@ -138,6 +151,7 @@ def test_an_empty_variable_counts_as_absent(place: Place) -> None:
         ('log_format = "xml"', "not one of text, json"),
         ('namespace = "a b"', "is not a name"),
         ('redis_url = "http://x"', "does not begin with redis://"),
+        ('smtp_url = "mail.example.com:25"', "does not begin with smtp://"),
         ("app = [1]", "is not a list of words"),
         ("contexts = 3", "contexts is not a table"),
         ('[contexts]\nprod = "x"', "contexts.prod is not a table"),

@@ -14,7 +14,7 @@ from tqctl.session import open_session
 
 FIELDS = (
     *("name", "queue", "priority", "timeout_s", "max_retries", "backoff", "is_async", "argv", "parameters"),
-    *("takes_any", "doc", "workers", "example"),
+    *("takes_any", "needs", "overlap_ok", "doc", "workers", "lacking", "example"),
 )
 
 
@@ -78,4 +78,4 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
     parameters = [{"name": name, "type": kind, "default": default} for name, kind, default in row["parameters"]]
     item = {name: row.get(name) for name in FIELDS}
-    return {**item, "parameters": parameters, "workers": row.get("workers") or [], "example": example_line(row)}
+    return {**item, "parameters": parameters, "example": example_line(row)}

@@ -11,12 +11,23 @@ import typer
 from tqctl.flags import Flags, TailCommand, single, verb
 from tqctl.output import Column, View
 from tqctl.parameters import parse_payload, parse_tags
-from tqctl.sending import durability_of, has_worker, open_client, read_catalogue, read_overview, read_row, unknown
+from tqctl.sending import (
+    durability_of,
+    has_worker,
+    lacking,
+    open_client,
+    read_catalogue,
+    read_overview,
+    read_row,
+    unknown,
+)
 from tqctl.session import Session, open_session
 from tqctl.wish import Wish
+from tqctl_runtime.config import PREFIX
 from tqctl_runtime.core.errors import TqctlError, UsageError
 
 if TYPE_CHECKING:
+    from tqctl_runtime.broker.views import Overview
     from tqctl_runtime.client.receipts import Receipt
     from tqctl_runtime.client.sync import Client
     from tqctl_runtime.core.submission import Submission
@@ -277,15 +288,19 @@ def _warn(session: Session, client: Client, submission: Submission) -> None:
         overview = read_overview(client)
     except TqctlError:
         return  # the task is accepted; what could not be looked at is no news about it
-    is_served = has_worker(overview, submission.handler, submission.queue)
-    warn_without_worker(session, is_served, submission.handler, submission.queue)
+    warn_without_worker(session, overview, submission.handler, submission.queue)
     paused = next((q for q in overview.queues if q.name == submission.queue and q.pause), None)
     if paused is not None:
         session.note(f"queue {submission.queue} is paused; tqctl queue resume {submission.queue}")
 
 
-def warn_without_worker(session: Session, is_served: bool, handler: str, queue: str) -> None:
-    """Say that nobody runs tasks of *handler* in *queue* now, with the command that starts a worker."""
-    if not is_served:
-        queues = "" if queue == "default" else f" --queues {queue}"
-        session.note(f"no live worker runs {handler} of queue {queue}; it waits. Start one: tqctl worker start{queues}")
+def warn_without_worker(session: Session, overview: Overview, handler: str, queue: str) -> None:
+    """Say where nobody runs tasks of *handler* in *queue* now why that is, or the command that starts a worker."""
+    if has_worker(overview, handler, queue):
+        return
+    for worker, settings in lacking(overview, handler).items():
+        names = ", ".join(f"{name} ({PREFIX}{name.upper()})" for name in settings)
+        session.note(f"no live worker runs {handler}; it waits. {worker} has it, but {names} is not set there")
+        return
+    queues = "" if queue == "default" else f" --queues {queue}"
+    session.note(f"no live worker runs {handler} of queue {queue}; it waits. Start one: tqctl worker start{queues}")

@@ -16,7 +16,7 @@ VIEW = View(
     "id",
     (
         *("id", "name", "host", "pid", "state", "version", "started_at", "queues", "concurrency", "processes"),
-        *("handlers", "running", "lease_until", "figures"),
+        *("handlers", "running", "lease_until", "figures", "lacks"),
     ),
     (
         Column("id", "id", key=True),

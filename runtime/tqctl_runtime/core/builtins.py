@@ -56,6 +56,8 @@ def _row(name: str) -> dict[str, Any]:
         "backoff": ["exponential", 1.0, 3600.0, 0.2, []],
         "is_async": False,
         "argv": False,
+        "needs": [],
+        "overlap_ok": False,
         "parameters": parameters,
         "takes_any": takes_any,
         "doc": doc,

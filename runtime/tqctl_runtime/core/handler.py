@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from tqctl_runtime.core.errors import ConfigError, PayloadError, UnknownHandler
 from tqctl_runtime.core.ids import is_name
+from tqctl_runtime.core.needs import Needs
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF, DEFAULT_MAX_RETRIES, Backoff
 from tqctl_runtime.core.submission import DEFAULT_PRIORITY, DEFAULT_QUEUE
 
@@ -44,7 +45,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class HandlerSpec:
-    """A registered handler: the function and the defaults of its tasks. *timeout* is seconds, None for no limit."""
+    """A registered handler: the function and the defaults of its tasks. *timeout* is seconds, None for no limit.
+
+    *needs* are names of :data:`~tqctl_runtime.core.needs.KNOWN_NEEDS`. With *overlap_ok* an attempt runs on while the
+    worker's lease cannot be renewed, so that another may start meanwhile.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -57,6 +62,8 @@ class HandlerSpec:
     never_retry_on: tuple[type[BaseException], ...] = ()
     is_async: bool = False
     argv: bool = False
+    needs: tuple[str, ...] = ()
+    overlap_ok: bool = False
     parameters: tuple[Parameter, ...] = ()
     takes_any: bool = False
     doc: str = ""
@@ -73,6 +80,8 @@ class HandlerSpec:
             "backoff": self.backoff.to_wire(),
             "is_async": self.is_async,
             "argv": self.argv,
+            "needs": list(self.needs),
+            "overlap_ok": self.overlap_ok,
             "parameters": [[p.name, p.type, p.default] for p in self.parameters],
             "takes_any": self.takes_any,
             "doc": self.doc,
@@ -250,6 +259,10 @@ class Channel(Protocol):
         """A temporary folder of this attempt, removed when it ends."""
 
 
+#: Of the handlers that ask for nothing.
+NO_NEEDS = Needs()
+
+
 @dataclass(slots=True)
 class CurrentTask:
     """The task that is running here: who it is and what it can say."""
@@ -263,6 +276,8 @@ class CurrentTask:
     correlation_id: str | None = None
     parent: str | None = None
     channel: Channel | None = None
+    #: What the handler asked for by ``@handler(needs=…)``: ``current_task().needs["db"]`` is a URL. Secrets.
+    needs: Mapping[str, str] = field(default_factory=lambda: NO_NEEDS)
 
     def progress(self, percent: float, message: str = "") -> None:
         """Tell how far the task is: 0 to 100, with a short message."""

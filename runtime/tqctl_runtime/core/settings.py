@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from tqctl_runtime.core.needs import KNOWN_NEEDS
+
 
 def setting(default: Any, help_text: str, *, kind: str, secret: bool = False) -> Any:
     """A field of :class:`Settings`. *kind* names the grammar of its text: see ``tqctl_runtime.config``."""
@@ -28,6 +30,7 @@ class Settings:
     home: Path = setting(Path(), "folder of everything a context owns", kind="path")
     redis_url: str | None = setting(None, "Redis or Valkey; none: a private Valkey", kind="url", secret=True)
     database_url: str | None = setting(None, "PostgreSQL or SQLite; none: SQLite in home", kind="url", secret=True)
+    smtp_url: str | None = setting(None, "mail server, for handlers that need smtp", kind="url", secret=True)
     app: tuple[str, ...] = setting((), "modules or files with handlers", kind="list")
     queues: tuple[str, ...] = setting(
         (), "queues a worker serves; none: default and those of its handlers", kind="list"
@@ -66,9 +69,24 @@ class Settings:
         return self.home / self.context
 
     @property
+    def record_url(self) -> str:
+        """Where the record is: ``database_url``, or the URL of the SQLite file of this context."""
+        return self.database_url or f"sqlite:///{self.context_home / 'record.db'}"
+
+    def need(self, name: str) -> str | None:
+        """The value behind ``needs=`` *name* of a handler, None where nothing is set."""
+        value: str | None = self.record_url if name == "db" else getattr(self, KNOWN_NEEDS[name])
+        return value or None
+
+    @property
     def trust_ms(self) -> int:
         """How long after a renewal's start its lease may be relied on: lease − min(2 s, lease/5)."""
         return self.lease - min(2_000, self.lease // 5)
+
+    @property
+    def fence_ms(self) -> int:
+        """How long after a renewal's start a worker's nursery kills what its supervisor has not: midway to the end."""
+        return (self.trust_ms + self.lease) // 2
 
     @property
     def heartbeat_ms(self) -> int:

@@ -91,6 +91,7 @@ def _worker(item: LiveWorker, now: int) -> WorkerInfo:
         running=item.held,
         lease_until=iso(item.lease_until),
         figures=figures,
+        lacks=dict(info.get("lacks") or {}),
     )
 
 
@@ -115,6 +116,14 @@ def coordinators(overview: Overview) -> list[CoordinatorInfo]:
 
 
 def with_workers(row: Mapping[str, Any], overview: Overview | None) -> dict[str, Any]:
-    """Catalogue *row* with ``workers``, the names of live workers that have the handler."""
-    found = [] if overview is None else [w.name for w in live_workers(overview) if row["name"] in w.handlers]
-    return {**row, "workers": found}
+    """Catalogue *row* with ``workers``, the live ones that offer the handler, and ``lacking``.
+
+    These have it and do not offer it: name of the worker → settings that the handler needs and that are not set there.
+    """
+    live = [] if overview is None else live_workers(overview)
+    name = row["name"]
+    return {
+        **row,
+        "workers": [worker.name for worker in live if name in worker.handlers],
+        "lacking": {worker.name: worker.lacks[name] for worker in live if name in worker.lacks},
+    }

@@ -64,6 +64,8 @@ class WorkerInfo:
     running: int
     lease_until: str | None
     figures: dict[str, Any] = field(default_factory=dict)
+    #: Handlers that it has and does not offer → the settings that they need and that are not set there.
+    lacks: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""

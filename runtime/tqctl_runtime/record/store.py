@@ -173,9 +173,7 @@ def open_store(settings: Settings, *, read_only: bool = False) -> Store:
     Raises:
         ConfigError: the URL is of no database we know.
     """
-    url = settings.database_url
-    if url is None:
-        return _sqlite(settings.context_home / "record.db", read_only)
+    url = settings.record_url
     if url.startswith(_SQLITE):
         return _sqlite(Path(url.removeprefix(_SQLITE)).expanduser(), read_only)
     for scheme in _POSTGRES:

@@ -170,8 +170,8 @@ def open_payload(row: Row, plan: Plan | None) -> dict[str, Any]:
         raise Rejected(f"the payload is not JSON: {error}") from None
 
 
-def make_task(row: Row, channel: AttemptChannel) -> CurrentTask:
-    """The :class:`CurrentTask` of *row*."""
+def make_task(row: Row, channel: AttemptChannel, needs: Mapping[str, str]) -> CurrentTask:
+    """The :class:`CurrentTask` of *row*; *needs* is what this executor was given."""
     _, task_id, attempt, queue, envelope = row
     return CurrentTask(
         task_id,
@@ -183,6 +183,7 @@ def make_task(row: Row, channel: AttemptChannel) -> CurrentTask:
         envelope[frames.CORRELATION],
         envelope[frames.PARENT],
         channel,
+        needs,
     )
 
 

@@ -63,6 +63,13 @@ def judge_death(executor: ExecutorLink, held: Held, code: int, together: int) ->
     return Ended(held, Outcome.INTERRUPTED, detail=detail, reason=how, is_suspect=True)
 
 
+def hand_back(executor: ExecutorLink) -> None:
+    """Kill *executor*; what runs in it comes back uncounted, unless it was to be stopped for a reason of its own."""
+    for held in executor.running.values():
+        held.doom = held.doom or HANDED_BACK
+    executor.kill(set())
+
+
 def describe_exit(code: int) -> str:
     """How a process ended: ``exited with code 3``, ``was killed by signal 11 (SIGSEGV)``."""
     if code >= 0:

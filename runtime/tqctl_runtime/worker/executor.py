@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
-from tqctl_runtime.core.handler import set_current_task
+from tqctl_runtime.core.handler import NO_NEEDS, set_current_task
+from tqctl_runtime.core.needs import Needs
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.attempts import (
     AttemptChannel,
@@ -55,6 +56,7 @@ class SyncExecutor:
         self._capture = capture
         self._queue: deque[tuple[int, Row]] = deque()
         self._ticket: int | None = None
+        self._needs = NO_NEEDS
         self._running = 0
         self._dooms: dict[int, int] = {}
         self._is_talking = False
@@ -114,6 +116,8 @@ class SyncExecutor:
                 self._queue.extend((generation, row) for row in message[2])
             elif message[0] == frames.ANSWER:
                 self._answers[message[1]] = (message[2], message[3])
+            elif message[0] == frames.NEEDS:
+                self._needs = Needs(message[1])
         return True
 
     def _run_one(self, row: Row) -> Ending:
@@ -121,7 +125,7 @@ class SyncExecutor:
         channel = AttemptChannel(row[0], self, self._outfit.folder)
         plan = find_plan(row[4][frames.HANDLER])
         self._capture.begin()
-        token = set_current_task(make_task(row, channel))
+        token = set_current_task(make_task(row, channel, self._needs))
         error: BaseException | None = None
         value: object = None
         try:

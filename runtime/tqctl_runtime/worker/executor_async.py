@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from tqctl_runtime.core.handler import set_current_task
+from tqctl_runtime.core.handler import NO_NEEDS, set_current_task
+from tqctl_runtime.core.needs import Needs
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.attempts import (
     AttemptChannel,
@@ -90,6 +91,7 @@ class AsyncExecutor:
         self._loop = asyncio.new_event_loop()
         self._main = threading.get_ident()
         self._attempts: dict[int, AsyncAttempt] = {}
+        self._needs = NO_NEEDS
         self._asked = 0
         self._answers: dict[int, tuple[list[str] | None, Any]] = {}
         self._waiting: dict[int, concurrent.futures.Future[tuple[list[str] | None, Any]]] = {}
@@ -123,6 +125,8 @@ class AsyncExecutor:
                     waiting.set_result((message[2], message[3]))
                 else:
                     self._answers[message[1]] = (message[2], message[3])
+            case frames.NEEDS:
+                self._needs = Needs(message[1])
 
     def _stop(self, seq: int, reason: int) -> None:
         attempt = self._attempts.get(seq)
@@ -140,7 +144,7 @@ class AsyncExecutor:
         self.tell((frames.STEP, seq, 0, 0, 0, b"", ""))
         channel = AttemptChannel(seq, self, self._outfit.folder)
         plan = find_plan(row[4][frames.HANDLER])
-        set_current_task(make_task(row, channel))
+        set_current_task(make_task(row, channel, self._needs))
         sink.set(attempt)
         _running.set(seq)
         error: BaseException | None = None

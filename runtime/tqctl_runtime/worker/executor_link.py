@@ -9,9 +9,9 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.streams import HeadTail, drain
@@ -24,6 +24,19 @@ _PIPE_BYTES = 1_048_576
 #: With so many tasks before it, what an executor says is read each so many seconds.
 _MANY = 16
 _GATHER = 0.001
+
+
+class CrewKey(NamedTuple):
+    """What executors have in common that may run the same handlers: their kind, and what these handlers declare."""
+
+    kind: str
+    needs: tuple[str, ...] = ()
+    overlap_ok: bool = False
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> CrewKey:
+        """The key of the handler of catalogue *row*."""
+        return cls(ASYNC if row["is_async"] else SYNC, tuple(row["needs"]), row["overlap_ok"])
 
 
 @dataclass(slots=True, eq=False)
@@ -92,9 +105,10 @@ def _pipe() -> tuple[int, int]:
 class ExecutorLink:
     """One executor process as the supervisor sees it."""
 
-    def __init__(self, number: int, kind: str, folder: str, events: PoolEvents, log_limit: int) -> None:
+    def __init__(self, number: int, key: CrewKey, folder: str, events: PoolEvents, log_limit: int) -> None:
         self.number = number
-        self.kind = kind
+        self.key = key
+        self.kind = key.kind
         self.folder = folder
         self.pid = 0
         self.pidfd = -1

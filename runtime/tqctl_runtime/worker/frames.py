@@ -18,6 +18,7 @@ import msgpack
 RUN = 0  # generation, [[seq, id, attempt, queue, envelope row], ...]; one ticket each was written before
 CANCEL = 1  # seq, reason: for a task of the async executor
 ANSWER = 2  # request, error [code, message] or None, value
+NEEDS = 3  # {name: secret}: what the handlers of this executor asked for; once, before any task
 
 # From an executor.
 STEP = 0  # started seq or 0, ended seq or 0, outcome code, retry, detail, reason
@@ -27,14 +28,15 @@ SUBMIT = 3  # seq, request, fields of a child task
 ACK = 4  # seq: the loop of the async executor has seen the cancel
 
 # To the nursery.
-FORK = 10  # number, kind, folder; with the executor's five descriptors
+FORK = 10  # number, kind, folder, whether it ends with the worker's trust; with the executor's five descriptors
+TRUST = 11  # until when the lease may be relied on, in seconds of CLOCK_BOOTTIME: what runs then is killed
 
 # From the nursery.
 ROWS = 20  # [catalogue row, ...]
 READY = 21  # whether it spawns instead of forking
 REFUSED = 22  # text to show: the apps cannot be used
 BORN = 23  # number, pid; with a pidfd
-DIED = 24  # number, wait status: an exit code, or minus a signal
+DIED = 24  # number, wait status: an exit code, or minus a signal; whether the nursery killed it at the end of the trust
 
 #: ``retry`` of a STEP that is not a number of milliseconds.
 BY_BACKOFF = -1

@@ -42,6 +42,9 @@ class HeartbeatOwner(Protocol):
     def on_distrust(self) -> None:
         """The lease may have ended: nothing may run on it any more."""
 
+    def on_renewed(self, fence_at: float) -> None:
+        """The lease was renewed; what runs past *fence_at*, by ``boot_seconds``, is to be killed without asking us."""
+
     def on_trust(self) -> None:
         """The lease stands again."""
 
@@ -55,6 +58,7 @@ class Heartbeat:
         self._lease = settings.lease
         self._interval = settings.heartbeat_ms / 1000
         self._trust = settings.trust_ms / 1000
+        self._fence = settings.fence_ms / 1000
         self._owner = owner
         self._renewed = 0.0
         self._is_trusted = False
@@ -63,6 +67,7 @@ class Heartbeat:
     def renewed(self, start: float) -> None:
         """The lease was taken or renewed by a call that began at *start*."""
         self._renewed = start
+        self._owner.on_renewed(start + self._fence)
         if not self._is_trusted:
             self._is_trusted = True
             self._owner.on_trust()

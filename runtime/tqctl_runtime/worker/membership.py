@@ -6,20 +6,27 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.worker_calls import register
+from tqctl_runtime.config import PREFIX
 from tqctl_runtime.core.clock import boot_seconds, now_ms
 from tqctl_runtime.core.errors import BrokerUnavailable
+from tqctl_runtime.core.needs import KNOWN_NEEDS
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import DEFAULT_QUEUE
 
 log = logging.getLogger("tqctl.worker")
 
 _LONGEST_PAUSE = 1.0
+
+
+def secrets_of(settings: Settings) -> dict[str, str]:
+    """What handlers may be given here, by the name they ask for."""
+    return {name: value for name in KNOWN_NEEDS if (value := settings.need(name)) is not None}
 
 
 class Membership:
@@ -29,6 +36,8 @@ class Membership:
         self.name = name
         self.rows: Sequence[dict[str, Any]] = ()
         self.handlers: frozenset[str] = frozenset()
+        #: Handlers that are here and not offered → the settings that they need and nobody set.
+        self.lacks: dict[str, list[str]] = {}
         self._keys = keys
         self._link = link
         self._settings = settings
@@ -36,16 +45,24 @@ class Membership:
         self._started_at = now_ms()
 
     def offer(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Offer the handlers of *rows* from the next registration on."""
+        """Offer the handlers of *rows* from the next registration on, those excepted whose needs are not set here."""
         self.rows = rows
-        self.handlers = frozenset(row["name"] for row in rows)
+        self.lacks = {row["name"]: missing for row in rows if (missing := self._missing(row))}
+        self.handlers = frozenset(row["name"] for row in rows if row["name"] not in self.lacks)
+        for name in sorted({name for missing in self.lacks.values() for name in missing}):
+            without = ", ".join(handler for handler, missing in self.lacks.items() if name in missing)
+            log.warning("%s (%s%s) is not set, so this worker does not offer %s", name, PREFIX, name.upper(), without)
+
+    def _missing(self, row: Mapping[str, Any]) -> list[str]:
+        return [KNOWN_NEEDS[need] for need in row["needs"] if self._settings.need(need) is None]
 
     @property
     def queues(self) -> list[str]:
         """The queues it serves, in the order they are looked at."""
         if self._settings.queues:
             return list(self._settings.queues)
-        return [DEFAULT_QUEUE, *sorted({row["queue"] for row in self.rows} - {DEFAULT_QUEUE})]
+        queues = {row["queue"] for row in self.rows if row["name"] in self.handlers}
+        return [DEFAULT_QUEUE, *sorted(queues - {DEFAULT_QUEUE})]
 
     def info(self) -> dict[str, Any]:
         """What ``worker list`` shows of its start."""
@@ -60,6 +77,7 @@ class Membership:
             "concurrency": settings.concurrency,
             "processes": settings.processes or settings.concurrency,
             "handlers": sorted(self.handlers),
+            "lacks": self.lacks,
         }
 
     async def register(self, worker: str, is_over: Callable[[], bool]) -> float | None:

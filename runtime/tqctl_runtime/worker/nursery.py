@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import select
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tqctl_runtime.core.clock import boot_seconds
 from tqctl_runtime.core.errors import TqctlError
 from tqctl_runtime.core.handler import registry
 from tqctl_runtime.worker import frames
@@ -30,6 +33,17 @@ ASYNC = "async"
 #: Rows of the catalogue in one packet: a packet must fit a socket buffer.
 _ROWS_AT_ONCE = 25
 _TEXT_LIMIT = 60_000
+_LONGEST_SLEEP_MS = 1_000
+
+
+@dataclass(slots=True)
+class Child:
+    """An executor: its number, its pid, whether it ends with the trust, and whether it was killed at that end."""
+
+    number: int
+    pid: int
+    is_fenced: bool
+    was_fenced: bool = False
 
 
 class Nursery:
@@ -39,7 +53,8 @@ class Nursery:
         self._socket = sock
         self._config = config
         self._routers = routers
-        self._children: dict[int, tuple[int, int]] = {}  # pidfd -> (number, pid)
+        self._children: dict[int, Child] = {}  # by pidfd
+        self._trust = math.inf
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._spawns = count_threads() > 1
@@ -53,8 +68,8 @@ class Nursery:
             self._serve()
         except (BrokenPipeError, ConnectionResetError):
             pass
-        for _, pid in self._children.values():
-            kill_group(pid)
+        for child in self._children.values():
+            kill_group(child.pid)
 
     def _serve(self) -> None:
         rows = [spec.to_row() for spec in registry.specs()]
@@ -62,22 +77,44 @@ class Nursery:
             frames.send_packet(self._socket, (frames.ROWS, rows[start : start + _ROWS_AT_ONCE]))
         frames.send_packet(self._socket, (frames.READY, self._spawns))
         while True:
-            for fd, _ in self._poll.poll():
+            for fd, _ in self._poll.poll(self._time_left_ms()):
                 if fd in self._children:
                     self._reap(fd)
                 elif not self._serve_one():
                     return
 
+    def _time_left_ms(self) -> int | None:
+        """How long to sleep, None for ever; at the end of the trust, kill what may not run on.
+
+        A supervisor that is alive kills them a little earlier; one that is stopped, or whose loop is blocked, cannot.
+        """
+        if self._trust == math.inf or not any(child.is_fenced for child in self._children.values()):
+            return None
+        left = self._trust - boot_seconds()
+        if left > 0:
+            # Sleep does not count the time a machine is suspended, the lease does.
+            return min(math.ceil(left * 1000), _LONGEST_SLEEP_MS)
+        for child in self._children.values():
+            if child.is_fenced:
+                child.is_fenced, child.was_fenced = False, True
+                os.kill(child.pid, signal.SIGKILL)  # it may not have made its group yet
+                kill_group(child.pid)
+        return None
+
     def _serve_one(self) -> bool:
         packet = frames.receive_packet(self._socket)
         if packet is None:
             return False
-        (_, number, kind, folder), fds = packet
+        message, fds = packet
+        if message[0] == frames.TRUST:
+            self._trust = message[1]
+            return True
+        _, number, kind, folder, is_fenced = message
         pid = self._spawn(kind, folder, fds) if self._spawns else self._fork(kind, folder, fds)
         for fd in fds:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (number, pid)
+        self._children[pidfd] = Child(number, pid, is_fenced)
         self._poll.register(pidfd, select.POLLIN)
         frames.send_packet(self._socket, (frames.BORN, number, pid), (pidfd,))
         return True
@@ -105,13 +142,14 @@ class Nursery:
         return os.posix_spawn(sys.executable, command, os.environ)
 
     def _reap(self, pidfd: int) -> None:
-        number, pid = self._children.pop(pidfd)
+        child = self._children.pop(pidfd)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
-        kill_group(pid)  # before it is reaped: until then the number of its group cannot be given to anybody else
-        _, status = os.waitpid(pid, 0)
+        kill_group(child.pid)  # before it is reaped: until then the number of its group cannot be given to anybody else
+        _, status = os.waitpid(child.pid, 0)
         self._poll.unregister(pidfd)
         os.close(pidfd)
-        frames.send_packet(self._socket, (frames.DIED, number, os.waitstatus_to_exitcode(status)))
+        code = os.waitstatus_to_exitcode(status)
+        frames.send_packet(self._socket, (frames.DIED, child.number, code, child.was_fenced))
 
 
 def count_threads() -> int:

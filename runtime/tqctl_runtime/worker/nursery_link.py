@@ -22,10 +22,13 @@ log = logging.getLogger("tqctl.worker")
 
 @dataclass(slots=True)
 class NurseryEvents:
-    """Who hears of executors: born (number, pid, pidfd), died (number, exit code or minus a signal), lost (all)."""
+    """Who hears of executors: born (number, pid, pidfd), lost (all), died.
+
+    Died is told with number, exit code or minus a signal, and whether the nursery killed it at the end of the trust.
+    """
 
     born: Callable[[int, int, int], None]
-    died: Callable[[int, int], None]
+    died: Callable[[int, int, bool], None]
     lost: Callable[[NurseryLink], None]
 
 
@@ -95,12 +98,19 @@ class NurseryLink:
             self.close()
             raise
 
-    def fork(self, number: int, kind: str, folder: str, fds: Sequence[int]) -> None:
-        """Have an executor forked that works over *fds*."""
+    def fork(self, number: int, kind: str, folder: str, fds: Sequence[int], *, is_fenced: bool) -> None:
+        """Have an executor forked that works over *fds*; *is_fenced*: it is killed at the end of the trust."""
+        self._send((frames.FORK, number, kind, folder, is_fenced), fds)
+
+    def trust(self, until: float) -> None:
+        """Tell until when the lease may be relied on, by ``boot_seconds``."""
+        self._send((frames.TRUST, until))
+
+    def _send(self, message: Sequence[Any], fds: Sequence[int] = ()) -> None:
         if self._socket is None:
             return  # it was lost; its executors have been told to the pool
         try:
-            frames.send_packet(self._socket, (frames.FORK, number, kind, folder), fds)
+            frames.send_packet(self._socket, message, fds)
         except (BlockingIOError, BrokenPipeError, ConnectionResetError) as error:
             log.error("the nursery does not answer: %s", error)
             self._lose()
@@ -142,7 +152,7 @@ class NurseryLink:
             case frames.BORN:
                 self._events.born(message[1], message[2], fds[0])
             case frames.DIED:
-                self._events.died(message[1], message[2])
+                self._events.died(message[1], message[2], message[3])
             case frames.ROWS:
                 self.rows.extend(message[1])
             case frames.READY:

@@ -1,22 +1,24 @@
-"""The executors of a worker: who runs what, when to start another, what the end of one means for its tasks."""
+"""The executors of a worker and the tasks in them: who runs what, what is stopped, what an end means for others."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import signal
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from tqctl_runtime.core.handler import NO_NEEDS
 from tqctl_runtime.core.states import OUTCOMES_BY_CODE, Outcome
 from tqctl_runtime.worker import frames
-from tqctl_runtime.worker.ends import HANDED_BACK, LOST, Ended, judge_death, merge_log
-from tqctl_runtime.worker.executor_link import ASYNC, SYNC, ExecutorLink, Held
-from tqctl_runtime.worker.nursery_link import NurseryEvents, NurseryLink
-from tqctl_runtime.worker.pace import FRAME_SECONDS, Pace
+from tqctl_runtime.worker.births import Births
+from tqctl_runtime.worker.crew import Crew, Limits
+from tqctl_runtime.worker.ends import LOST, Ended, hand_back, judge_death, merge_log
+from tqctl_runtime.worker.executor_link import ASYNC, SYNC, CrewKey, ExecutorLink, Held
+from tqctl_runtime.worker.nursery_link import NurseryLink
+from tqctl_runtime.worker.pace import Pace
+
+#: Before a task that this worker cannot run may be claimed again, in milliseconds.
+NOT_MINE_MS = 5_000
 
 
 class Owner(Protocol):
@@ -35,41 +37,33 @@ class Owner(Protocol):
         """A place may have become free."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How many at once and how long. Durations are seconds, sizes bytes, 0 for no limit."""
-
-    concurrency: int
-    processes: int
-    grace: float
-    log_limit: int
-    max_tasks: int = 0
-    max_memory: int = 0
-
-
 class Pool:
-    """Sync tasks: one executor each, or in frames where they are short. Async tasks: all in one executor."""
+    """The executors and the tasks that are here, by crew. *secrets* hold what handlers may need, by name."""
 
-    def __init__(self, limits: Limits, owner: Owner, folder: str) -> None:
+    def __init__(self, limits: Limits, owner: Owner, folder: str, secrets: Mapping[str, str] = NO_NEEDS) -> None:
         self.limits = limits
         self.pace = Pace()
-        self.ready: deque[Held] = deque()
-        self.ready_async: deque[Held] = deque()
-        self.executors: dict[int, ExecutorLink] = {}
         self.timed: set[Held] = set()
-        self.nursery: NurseryLink | None = None
-        self._nurseries: dict[int, NurseryLink] = {}
-        self._async_names: set[str] = set()
+        self.births = Births(folder, limits.log_limit, self)
+        self.executors = self.births.executors
+        self._crews: dict[CrewKey, Crew] = {}
+        self._crew_of: dict[str, Crew] = {}
+        self._plain = self._crew(CrewKey(SYNC))
+        self._secrets = secrets
         self._owner = owner
-        self._folder = folder
-        self._number = 0
-        self._births = 0.0
-        self._early_deaths = 0
         self._is_open = True
         self._closed_for = ""
-        self._lane: ExecutorLink | None = None
         self._loop = asyncio.get_running_loop()
-        self.events = NurseryEvents(self._on_born, self._on_died, self._on_nursery_lost)
+
+    def _crew(self, key: CrewKey) -> Crew:
+        crew = self._crews.get(key)
+        if crew is None:
+            crew = self._crews[key] = Crew(key, self)
+        return crew
+
+    def crew_of(self, handler: str) -> Crew:
+        """The crew that runs *handler*."""
+        return self._crew_of.get(handler, self._plain)
 
     # -- what is held
 
@@ -83,10 +77,15 @@ class Pool:
         """Places that a task could take now."""
         return max(self.limits.concurrency - self.busy, 0)
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that were given to no executor yet."""
+        return sum([len(crew.ready) for crew in self._crews.values()])
+
     def held(self) -> Iterable[Held]:
         """Every task that is here and has not ended."""
-        yield from self.ready
-        yield from self.ready_async
+        for crew in self._crews.values():
+            yield from crew.ready
         for executor in self.executors.values():
             yield from executor.sent
             yield from executor.running.values()
@@ -97,39 +96,39 @@ class Pool:
 
     def wanted(self) -> int:
         """How many tasks to claim: for each free place, and the short prefetch that was measured."""
-        waiting = len(self.ready) + len(self.ready_async)
+        waiting = self.waiting
         in_lanes = sum(len(ex.sent) for ex in self.executors.values())
         ahead = self.pace.ahead(self._loop.time()) - waiting - in_lanes
         return max(self.free - waiting, ahead, 0)
 
-    # -- the nursery
-
-    def adopt(self, nursery: NurseryLink) -> None:
-        """Fork from *nursery* from now on; executors of an earlier one retire as they become idle."""
-        self.nursery = nursery
-        self._async_names = {row["name"] for row in nursery.rows if row["is_async"]}
-        self._lane = None
-        for executor in list(self.executors.values()):
-            executor.retire()
-        if len(self._async_names) < len(nursery.rows):
-            self._start_executor(SYNC)  # the first task need not wait for a fork
-
-    def is_async(self, handler: str) -> bool:
-        """Whether *handler* runs in the async executor."""
-        return handler in self._async_names
+    def waits_since(self) -> float:
+        """When the first task was claimed that waits for an executor, by the loop's clock; infinite where none does."""
+        return min([crew.ready[0].claimed_at for crew in self._crews.values() if crew.ready], default=math.inf)
 
     # -- work
 
+    def adopt(self, nursery: NurseryLink) -> None:
+        """Run what *nursery* imported from now on; executors of an earlier one retire as they become idle."""
+        self.births.adopt(nursery)
+        waiting = [held for crew in self._crews.values() for held in crew.ready]
+        for crew in self._crews.values():
+            crew.ready.clear()
+            crew.lane = None
+        self._crew_of = {row["name"]: self._crew(CrewKey.of_row(row)) for row in nursery.rows}
+        self._take_back(waiting)
+        if self._plain in self._crew_of.values():
+            self.hire(self._plain.key)  # the first task need not wait for a fork
+
     def add(self, tasks: Iterable[Held]) -> None:
         """Take claimed *tasks* and start what can be started."""
+        crew_of, plain = self._crew_of, self._plain
         for held in tasks:
-            (self.ready_async if held.handler in self._async_names else self.ready).append(held)
+            crew_of.get(held.handler, plain).ready.append(held)
         self.dispatch()
 
     def run_alone(self, held: Held) -> bool:
         """Run the suspect *held* in an executor of its own; False where none can be started now."""
-        kind = ASYNC if held.handler in self._async_names else SYNC
-        executor = self._start_executor(kind, is_alone=True)
+        executor = self._start(self.crew_of(held.handler).key)
         if executor is None:
             return False
         executor.send_tasks([held])
@@ -137,88 +136,33 @@ class Pool:
         return True
 
     def dispatch(self) -> None:
-        """Hand ready tasks to executors as far as places go."""
+        """Hand ready tasks to executors as far as places go, to the crew first whose task waits longest."""
         if not self._is_open:
             return
-        if self.ready_async:
-            self._dispatch_async()
-        ready = self.ready
-        while ready:
-            room = self.pace.frame_of(ready[0].handler)
-            if room > 1:
-                executor = self._find_lane(room)
-                if executor is None:
-                    return
-                if self.limits.max_tasks and executor.done + executor.load >= self.limits.max_tasks:
-                    executor.is_retired = True
-                    continue
-                left = self.limits.max_tasks - executor.done if self.limits.max_tasks else room
-                executor.send_tasks(self._take_frame(min(room, left) - executor.load))
-                continue
-            executor = self._find_idle()
-            if executor is None:
-                return
-            executor.send_tasks([ready.popleft()])
+        crews = [crew for crew in self._crews.values() if crew.ready]
+        if len(crews) > 1:
+            crews.sort(key=lambda crew: crew.ready[0].claimed_at)
+        for crew in crews:
+            crew.dispatch()
 
-    def _take_frame(self, room: int) -> list[Held]:
-        ready, pace = self.ready, self.pace
-        batch: list[Held] = []
-        handler, mean, seconds = "", 0.0, 0.0
-        while ready and len(batch) < room and seconds < FRAME_SECONDS:
-            if ready[0].handler != handler:
-                handler = ready[0].handler
-                mean = pace.seconds(handler) or 0.0
-                if pace.frame_of(handler) == 1:
-                    break
-            seconds += mean
-            batch.append(ready.popleft())
-        return batch
+    def hire(self, key: CrewKey) -> ExecutorLink | None:
+        """Another executor for the crew *key*; None where none may be started now."""
+        return self._start(key) if key.kind == ASYNC or self._has_room(key) else None
 
-    def _find_lane(self, room: int) -> ExecutorLink | None:
-        """An executor that takes frames and has run off half of what it holds."""
-        lane = self._lane
-        if lane is not None and lane.is_usable and self._is_swift(lane):
-            has_place = lane.load > 0 or self.free > 0
-            return lane if has_place and lane.load <= room // 2 else None
-        self._lane = self._find_idle()
-        return self._lane
+    def _has_room(self, key: CrewKey) -> bool:
+        """Whether a sync executor may be added; where not, an idle one of another crew is let go to make room."""
+        alive = [ex for ex in self.executors.values() if ex.kind == SYNC and not ex.is_dead]
+        if len(alive) < self.limits.processes:
+            return True
+        idle = [ex for ex in alive if ex.is_idle and ex.key != key]
+        if idle and not any(ex.is_retired for ex in idle):
+            idle[0].retire()
+        return False
 
-    def _is_swift(self, lane: ExecutorLink) -> bool:
-        return all(self.pace.frame_of(held.handler) > 1 for held in lane.running.values())
-
-    def _find_idle(self) -> ExecutorLink | None:
-        idle = None
-        for executor in self.executors.values():
-            if executor.kind == SYNC and executor.is_usable and executor.is_idle:
-                idle = executor
-                if executor is self._lane:
-                    break
-        if self.free == 0:
-            return None
-        return idle or self._start_executor(SYNC)
-
-    def _dispatch_async(self) -> None:
-        executor = next((ex for ex in self.executors.values() if ex.kind == ASYNC and ex.is_usable), None)
-        count = min(self.free, len(self.ready_async))
-        if count == 0:
-            return
-        executor = executor or self._start_executor(ASYNC)
-        if executor is not None:
-            executor.send_tasks([self.ready_async.popleft() for _ in range(count)])
-
-    def _start_executor(self, kind: str, *, is_alone: bool = False) -> ExecutorLink | None:
-        alive = sum(1 for ex in self.executors.values() if ex.kind == SYNC and not ex.is_dead)
-        if self.nursery is None or self._loop.time() < self._births:
-            return None
-        if kind == SYNC and not is_alone and alive >= self.limits.processes:
-            return None
-        self._number += 1
-        folder = os.path.join(self._folder, str(self._number))
-        executor = ExecutorLink(self._number, kind, folder, self, self.limits.log_limit)
-        self.executors[self._number] = executor
-        self._nurseries[self._number] = self.nursery
-        self.nursery.fork(self._number, kind, folder, executor.descriptors)
-        executor.given_away()
+    def _start(self, key: CrewKey) -> ExecutorLink | None:
+        executor = self.births.start(key)
+        if executor is not None and key.needs:
+            executor.send((frames.NEEDS, {name: self._secrets[name] for name in key.needs}))
         return executor
 
     # -- stopping tasks
@@ -230,9 +174,9 @@ class Pool:
         held.doom = reason
         executor = held.executor
         if executor is None:
-            for queue in (self.ready, self.ready_async):
-                if held in queue:
-                    queue.remove(held)
+            for crew in self._crews.values():
+                if held in crew.ready:
+                    crew.ready.remove(held)
                     self._owner.on_ended(Ended(held, Outcome.RELEASED, reason="cancelled before its start"))
             return
         self.timed.add(held)
@@ -256,20 +200,26 @@ class Pool:
     def kill(self, executor: ExecutorLink, held: Held) -> None:
         """Kill *executor* because of *held*."""
         executor.kill({held.seq})
-        if self._lane is executor:
-            self._lane = None
+        self._leave_lane(executor)
         self._take_back(executor.revoke())
         self.dispatch()
 
-    def hand_back_all(self) -> bool:
-        """Kill every executor that runs something; its tasks come back uncounted. True where there was one."""
+    def _leave_lane(self, executor: ExecutorLink) -> None:
+        crew = self._crews[executor.key]
+        if crew.lane is executor:
+            crew.lane = None
+
+    def hand_back_all(self, *, but_overlapping: bool = False) -> bool:
+        """Kill every executor that runs something; its tasks come back uncounted. True where there was one.
+
+        *but_overlapping* leaves alone the handlers that say ``overlap_ok``.
+        """
         found = False
         for executor in self.executors.values():
-            if not executor.is_idle and not executor.is_dead:
-                for held in executor.running.values():
-                    held.doom = held.doom or HANDED_BACK
-                executor.kill(set())
-                found = True
+            if executor.is_idle or executor.is_dead or (but_overlapping and executor.key.overlap_ok):
+                continue
+            hand_back(executor)
+            found = True
         return found
 
     def stop(self, reason: str) -> None:
@@ -287,16 +237,15 @@ class Pool:
         """Give back what has not started."""
         for executor in self.executors.values():
             self._take_back(executor.revoke())
-        tasks = [*self.ready, *self.ready_async]
-        self.ready.clear()
-        self.ready_async.clear()
+        tasks = [held for crew in self._crews.values() for held in crew.ready]
+        for crew in self._crews.values():
+            crew.ready.clear()
         for held in tasks:
             self._owner.on_ended(Ended(held, Outcome.RELEASED, reason=reason))
 
     def revoke_behind(self, executor: ExecutorLink) -> None:
         """Take back what waits behind a task that takes long."""
-        if executor is self._lane:
-            self._lane = None
+        self._leave_lane(executor)
         for held in executor.running.values():
             self.pace.stuck(held.handler, self._loop.time() - held.started_at)
         self._take_back(executor.revoke())
@@ -304,7 +253,14 @@ class Pool:
 
     def _take_back(self, tasks: list[Held]) -> None:
         for held in reversed(tasks):
-            self.ready.appendleft(held)
+            self._put_first(held)
+
+    def _put_first(self, held: Held) -> None:
+        crew = self.crew_of(held.handler)
+        if all(name in self._secrets for name in crew.key.needs):
+            crew.ready.appendleft(held)
+        else:  # as code that was reloaded meanwhile says
+            self._owner.on_ended(Ended(held, Outcome.RELEASED, NOT_MINE_MS, reason="what it needs is not set"))
 
     # -- what executors say
 
@@ -342,8 +298,7 @@ class Pool:
         if executor.is_idle:
             executor.idle_since = self._loop.time()
             self._recycle(executor)
-        if self.ready or self.ready_async:
-            self.dispatch()
+        self.dispatch()
         self._owner.on_free()
 
     def _recycle(self, executor: ExecutorLink) -> None:
@@ -371,79 +326,31 @@ class Pool:
 
                 self._owner.on_submit(held, message[3], answer)
 
-    # -- births and deaths
-
-    def _on_born(self, number: int, pid: int, pidfd: int) -> None:
-        executor = self.executors.get(number)
-        if executor is None:
-            os.close(pidfd)
-            return
-        executor.born(pid, pidfd)
-
-    def _on_died(self, number: int, code: int) -> None:
-        executor = self.executors.pop(number, None)
-        if executor is None:
-            return
-        executor.bury()
-        if executor is self._lane:
-            self._lane = None
-        self._close_nursery_of(number)
-        self._guard_births(executor)
+    def on_dead(self, executor: ExecutorLink, code: int) -> None:
+        """*executor* ended: tell what became of its tasks, and go on with others."""
+        self._leave_lane(executor)
         self._take_back_unstarted(executor)
         started = list(executor.running.values())
         for held in started:
             self.timed.discard(held)
             self._owner.on_ended(judge_death(executor, held, code, len(started)))
-        shutil.rmtree(executor.folder, ignore_errors=True)
         if self._is_open:
             self.dispatch()
         else:
             self.release_ready(self._closed_for)
         self._owner.on_free()
 
-    def _guard_births(self, executor: ExecutorLink) -> None:
-        """Do not start executors in a tight loop while they end before they have started anything."""
-        if executor.done or executor.running or executor.guilty is not None or not executor.sent:
-            self._early_deaths = 0
-            return
-        self._early_deaths += 1
-        pause = min(0.1 * 2.0**self._early_deaths, 5.0)
-        self._births = self._loop.time() + pause
-        self._loop.call_later(pause, self.dispatch)
-
     def _take_back_unstarted(self, executor: ExecutorLink) -> None:
         for held in reversed(executor.sent):
             held.executor = None
             if held.doom:
                 self._owner.on_ended(Ended(held, Outcome.RELEASED, reason="cancelled before its start"))
-            elif held.is_suspect or self._early_deaths > 3:
+            elif held.is_suspect or self.births.is_hopeless:
                 self._owner.on_ended(Ended(held, Outcome.RELEASED, 1000, reason="no executor could be started"))
             else:
-                (self.ready_async if executor.kind == ASYNC else self.ready).appendleft(held)
+                self._put_first(held)
         executor.sent.clear()
-
-    def _on_nursery_lost(self, nursery: NurseryLink) -> None:
-        """The nursery ended, and the kernel kills its executors: wait for each, then tell that no task is to blame."""
-        if self.nursery is nursery:
-            self.nursery = None
-        for number, owner in list(self._nurseries.items()):
-            executor = self.executors.get(number)
-            if owner is not nursery or executor is None:
-                continue
-            executor.kill(set())
-            if executor.pidfd < 0:
-                self._on_died(number, -signal.SIGKILL)
-            else:
-                self._loop.add_reader(executor.pidfd, self._on_died, number, -signal.SIGKILL)
-
-    def _close_nursery_of(self, number: int) -> None:
-        nursery = self._nurseries.pop(number, None)
-        if nursery is not None and nursery is not self.nursery and nursery not in self._nurseries.values():
-            nursery.close()
 
     def close(self) -> None:
         """Let every executor go; those that run something are killed with their nursery."""
-        for executor in list(self.executors.values()):
-            executor.retire()
-            executor.bury()
-        self.executors.clear()
+        self.births.close()

@@ -21,20 +21,19 @@ from tqctl_runtime.core.submission import ENVELOPE_LAYOUT
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.children import Answer, Children
 from tqctl_runtime.worker.control import install_signals, listen_for_cancels
+from tqctl_runtime.worker.crew import Limits
 from tqctl_runtime.worker.ends import LOST, Ended
 from tqctl_runtime.worker.executor_link import Held
 from tqctl_runtime.worker.heartbeat import Heartbeat
 from tqctl_runtime.worker.lane import TELL_AFTER, Lane, backoff_of_rows
-from tqctl_runtime.worker.membership import Membership
+from tqctl_runtime.worker.membership import Membership, secrets_of
 from tqctl_runtime.worker.notes import Notes
 from tqctl_runtime.worker.nursery_link import NurseryConfig, NurseryLink
-from tqctl_runtime.worker.pool import Limits, Pool
+from tqctl_runtime.worker.pool import NOT_MINE_MS, Pool
 from tqctl_runtime.worker.watch import TICK, Watch
 
 log = logging.getLogger("tqctl.worker")
 
-#: Before a task that this worker cannot run may be claimed again, in milliseconds.
-_NOT_MINE_MS = 5_000
 #: What was claimed ahead and could not start for that long is given back, in seconds.
 _PATIENCE = 0.25
 #: How long a worker that has to leave waits for the broker to take its last results, in seconds.
@@ -76,7 +75,7 @@ class Supervisor:
             settings.max_tasks,
             settings.max_memory,
         )
-        self.pool = Pool(limits, self, folder)
+        self.pool = Pool(limits, self, folder, secrets_of(settings))
         self.lane = Lane(self._keys, link, self, lambda _: DEFAULT_BACKOFF)
         self._watch = Watch(self.pool, self)
         self._notes = Notes(self._keys, link)
@@ -143,7 +142,7 @@ class Supervisor:
             settings.result_limit,
             settings.log_limit,
         )
-        nursery = NurseryLink(config, self.pool.events)
+        nursery = NurseryLink(config, self.pool.births.events)
         await nursery.start()
         self._member.offer(nursery.rows)
         self._children.know(nursery.rows)
@@ -237,7 +236,7 @@ class Supervisor:
         for task in (*self._services, self._control, self._reloading):
             if task is not None:
                 task.cancel()
-        nursery = self.pool.nursery
+        nursery = self.pool.births.nursery
         self.pool.close()
         if nursery is not None:
             await nursery.wait_closed()
@@ -258,7 +257,7 @@ class Supervisor:
             self._nudge_at = now + _NUDGE_SECONDS
             self._watch.look_at_sizes()
             self._watch.retire_idle(now)
-        if self.pool.nursery is None and (self._reloading is None or self._reloading.done()):
+        if self.pool.births.nursery is None and (self._reloading is None or self._reloading.done()):
             log.error("the nursery ended: starting another")
             self._reloading = self._loop.create_task(self._restart_nursery())
         self._ticker = self._loop.call_later(TICK, self._tick)
@@ -275,8 +274,7 @@ class Supervisor:
     def _release_stale(self, now: float) -> None:
         """Give back what was claimed ahead and finds no place."""
         pool = self.pool
-        waiting = [queue[0].claimed_at for queue in (pool.ready, pool.ready_async) if queue]
-        if waiting and now - min(waiting) > _PATIENCE and pool.free == 0:
+        if now - pool.waits_since() > _PATIENCE and pool.free == 0:
             pool.pace.rate = 0.0
             pool.release_ready("no free place")
 
@@ -284,7 +282,7 @@ class Supervisor:
 
     def wanted(self) -> int:
         """How many tasks to claim now."""
-        if self._stop_asked.is_set() or not self._is_trusted or self.pool.nursery is None:
+        if self._stop_asked.is_set() or not self._is_trusted or self.pool.births.nursery is None:
             return 0
         return max(self.pool.wanted() - len(self._suspects), 0)
 
@@ -333,7 +331,7 @@ class Supervisor:
             )
             self._held[task.id] = held
             if held.handler not in self._member.handlers or row[frames.LAYOUT] != ENVELOPE_LAYOUT:
-                self.on_ended(Ended(held, Outcome.RELEASED, _NOT_MINE_MS, reason=f"{self._member.name} cannot run it"))
+                self.on_ended(Ended(held, Outcome.RELEASED, NOT_MINE_MS, reason=f"{self._member.name} cannot run it"))
             elif task.is_cancel_requested or self._stop_asked.is_set():
                 self.on_ended(Ended(held, Outcome.RELEASED, reason="not started"))
             elif held.is_suspect:
@@ -417,7 +415,11 @@ class Supervisor:
         self._is_trusted = False
         self._release_suspects()
         self.pool.stop("the lease could not be renewed")
-        self.pool.hand_back_all()
+        self.pool.hand_back_all(but_overlapping=True)
+
+    def on_renewed(self, fence_at: float) -> None:
+        """The lease was renewed: the nurseries hear until when executors may run, should this loop stand still."""
+        self.pool.births.trust(fence_at)
 
     def on_trust(self) -> None:
         """The lease stands."""

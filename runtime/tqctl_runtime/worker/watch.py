@@ -76,9 +76,9 @@ class Watch:
                 executor.retire()
 
     def retire_idle(self, now: float) -> None:
-        """Let executors go that have had nothing to do for long, but keep one of each kind."""
-        for kind in (SYNC, ASYNC):
-            mine = [ex for ex in self._pool.executors.values() if ex.kind == kind and ex.is_usable]
+        """Let executors go that have had nothing to do for long, but keep one of each crew."""
+        for key in {ex.key for ex in self._pool.executors.values()}:
+            mine = [ex for ex in self._pool.executors.values() if ex.key == key and ex.is_usable]
             idle = sorted((ex for ex in mine if ex.is_idle), key=lambda ex: ex.idle_since, reverse=True)
             for executor in idle[1 if len(idle) == len(mine) else 0 :]:
                 if executor.idle_since and now - executor.idle_since > _IDLE:
