@@ -59,8 +59,8 @@ _tqctl_node() {
       arg="tasks" ;;
     "task cancel")
       subs=""
-      opts="--color --context -c --fields --help --no-input --output -o --quiet -q --reason --verbose -v --yes -y"
-      takes=" --color --context -c --fields --output -o --reason "
+      opts="--all --color --context -c --dry-run -n --fields --handler --help --no-input --output -o --queue --quiet -q --reason --since --state --tag --tenant --until --verbose -v --yes -y"
+      takes=" --color --context -c --fields --handler --output -o --queue --reason --since --state --tag --tenant --until "
       arg="tasks" ;;
     "task retry")
       subs=""

@@ -21,6 +21,9 @@ Reason = Annotated[str, typer.Option(metavar="TEXT", help="kept in the record")]
 Since = Annotated[str | None, typer.Option(metavar="TIME", help="1h, -1h or ISO")]
 Until = Annotated[str | None, typer.Option(metavar="TIME", help="1h, -1h or ISO")]
 QueueName = Annotated[str | None, typer.Option(metavar="QUEUE")]
+StateNames = Annotated[list[str] | None, typer.Option("--state", metavar="STATE", help="repeatable")]
+TagPairs = Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="repeatable")]
+TenantName = Annotated[str | None, typer.Option("--tenant", metavar="NAME")]
 HandlerName = Annotated[str | None, typer.Option(metavar="HANDLER")]
 
 _SHORTEST_INTERVAL_MS = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ VIEW = View(
     ("id", "done", "error"),
     (Column("id", "id", key=True), Column("done", "done"), Column("error", "error")),
 )
+#: Refusals that are told one by one.
+_TOLD = 20
 #: What a summary says where the word of the change alone would not be understood.
 _WORDS = {"requested": "asked to stop", "queued": "queued again"}
 
@@ -36,10 +39,16 @@ def report(session: Session, changes: Sequence[Change], verb: str) -> None:
         session.output.rows(
             VIEW, [change.to_json() for change in changes if change.is_done or session.format != "name"]
         )
-    for change in refused:
+    for change in refused[:_TOLD]:
         if change.error is not None:
             session.note(f"{change.id}: {change.error.message}")
-    words = {_WORDS.get(change.done, change.done) for change in changes if change.done}
-    session.summary(len(changes) - len(refused), "task", words.pop() if len(words) == 1 else verb, len(refused))
+    if len(refused) > _TOLD:
+        session.note(f"… and {len(refused) - _TOLD:,} more refusals; -o json tells all")
+    words = Counter(_WORDS.get(change.done, change.done) for change in changes if change.done)
+    if len(words) == 1:
+        verb_said = next(iter(words))
+    else:
+        verb_said = verb + "".join(f", {count:,} of them {word}" for word, count in words.items() if word != verb)
+    session.summary(len(changes) - len(refused), "task", verb_said, len(refused))
     if refused:
         raise Partial(f"{len(refused):,} of {len(changes):,} could not be {verb}")

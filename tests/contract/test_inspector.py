@@ -134,7 +134,7 @@ def test_a_forgotten_task_is_shown_from_the_record(side: Side, client: Client, i
     assert inspector.result(good) == {"n": 1}
     with pytest.raises(TaskFailed, match="ValueError: bad"):
         inspector.result(bad)
-    assert inspector.recorded([good, new_id("tsk")]) == {good}
+    assert inspector.states([good, new_id("tsk")]) == {good: State.SUCCEEDED}
 
 
 def test_what_neither_store_knows_is_not_found(client: Client, inspector: Inspector) -> None:

@@ -15,6 +15,10 @@ from tqctl.arguments import (
     QueueName,
     Reason,
     Since,
+    SomeIds,
+    StateNames,
+    TagPairs,
+    TenantName,
     Until,
     Watch,
     ago,
@@ -27,10 +31,12 @@ from tqctl.flags import noun, verb
 from tqctl.output import Column, View
 from tqctl.parameters import parse_tags
 from tqctl.session import Session, open_session
+from tqctl.text import plural
 
 if TYPE_CHECKING:
     from tqctl_runtime.core.errors import TqctlError
     from tqctl_runtime.inspector import Inspector
+    from tqctl_runtime.record.filters import TaskFilter
 
 FIELDS = (
     *("id", "handler", "queue", "state", "priority", "payload", "result", "error", "failures", "deaths"),
@@ -59,6 +65,31 @@ def why(row: Mapping[str, Any]) -> str:
     if error:
         return f"{error['type']}: {error['message']}" if error.get("message") else str(error["type"])
     return str(row.get("reason") or "")
+
+
+def _filter(
+    state: list[str] | None,
+    handler: str | None,
+    queue: str | None,
+    tag: list[str] | None,
+    tenant: str | None,
+    since: str | None,
+    until: str | None,
+) -> TaskFilter:
+    """The tasks that the filter flags mean."""
+    from tqctl_runtime.core.states import parse_state
+    from tqctl_runtime.record.filters import TaskFilter
+
+    states = [parse_state(word) for part in state or () for word in part.split(",")]
+    return TaskFilter(
+        states=tuple(states),
+        handler=handler,
+        queue=queue,
+        tags=parse_tags(tag or ()),
+        tenant=tenant,
+        since=parse_when(since),
+        until=parse_when(until),
+    )
 
 
 VIEW = View(
@@ -100,11 +131,11 @@ app = noun(
 )
 def list_(
     ctx: typer.Context,
-    state: Annotated[list[str] | None, typer.Option(metavar="STATE", help="repeatable")] = None,
+    state: StateNames = None,
     handler: HandlerName = None,
     queue: QueueName = None,
-    tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="repeatable")] = None,
-    tenant: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    tag: TagPairs = None,
+    tenant: TenantName = None,
     since: Since = None,
     until: Until = None,
     sort: Annotated[str, typer.Option(metavar="FIELD", help="-FIELD is the other way round")] = "-created_at",
@@ -113,20 +144,8 @@ def list_(
     interval: Interval = "2s",
 ) -> None:
     """List tasks from the record, the newest first."""
-    from tqctl_runtime.core.states import parse_state
-    from tqctl_runtime.record.filters import TaskFilter
-
     session = open_session(ctx)
-    states = [parse_state(word) for part in state or () for word in part.split(",")]
-    wanted = TaskFilter(
-        states=tuple(states),
-        handler=handler,
-        queue=queue,
-        tags=parse_tags(tag or ()),
-        tenant=tenant,
-        since=parse_when(since),
-        until=parse_when(until),
-    )
+    wanted = _filter(state, handler, queue, tag, tenant, since, until)
     period = parse_interval(interval)
     is_whole = session.format in ("json", "jsonl")
     with session.inspector() as inspector:
@@ -229,15 +248,47 @@ def wait(
         wait_here(session, client, found[0], wait_timeout)
 
 
-@verb(app, "cancel", examples="  tqctl task cancel 7K3Q9F2 --reason 'wrong file'")
-def cancel(ctx: typer.Context, ids: Ids, reason: Reason = "cancelled by an operator") -> None:
-    """Cancel tasks: waiting ones at once, running ones are asked to stop and killed after the grace."""
+@verb(
+    app,
+    "cancel",
+    examples="  tqctl task cancel 7K3Q9F2 --reason 'wrong file'\n"
+    "  tqctl task cancel --queue mail --state queued --since 1h -n\n"
+    "  tqctl task cancel --handler resize --tag user=7 --yes",
+)
+def cancel(
+    ctx: typer.Context,
+    ids: SomeIds = None,
+    state: StateNames = None,
+    handler: HandlerName = None,
+    queue: QueueName = None,
+    tag: TagPairs = None,
+    tenant: TenantName = None,
+    since: Since = None,
+    until: Until = None,
+    everything: Annotated[bool, typer.Option("--all", help="all that have not ended")] = False,
+    reason: Reason = "cancelled by an operator",
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only show what would be cancelled")] = False,
+) -> None:
+    """Cancel tasks by id or by filter: waiting ones at once, running ones are asked to stop, then killed."""
+    from tqctl.bulk import cancel_all, choose, preview, sample
+
     session = open_session(ctx)
+    wanted = _filter(state, handler, queue, tag, tenant, since, until)
     with session.inspector() as inspector:
-        found = resolve_all(session, inspector, ids)
-        if len(found) > 1:
-            session.confirm(f"cancel {len(found):,} tasks", found)
-        report(session, inspector.cancel(found, reason=reason, who=who()), "cancelled")
+        if ids:
+            choose(wanted, has_ids=True, is_all=everything)
+            found = resolve_all(session, inspector, ids)
+        else:
+            found = inspector.task_ids(choose(wanted, has_ids=False, is_all=everything))
+            session.remark(inspector)
+        if not found:
+            session.note("no task matches that has not ended")
+        elif dry_run:
+            preview(session, inspector, found)
+        else:
+            if len(found) > 1 or not ids:
+                session.confirm(f"cancel {plural(len(found), 'task')}", sample(inspector, found))
+            report(session, cancel_all(session, inspector, found, reason), "cancelled")
 
 
 @verb(app, "retry", examples="  tqctl task retry 7K3Q9F2")

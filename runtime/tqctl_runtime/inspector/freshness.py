@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tqctl_runtime.core.clock import format_duration
 from tqctl_runtime.core.errors import BrokerUnavailable
+from tqctl_runtime.inspector.live import CATCH_UP
 
 if TYPE_CHECKING:
     from tqctl_runtime.inspector.live import Live
@@ -21,10 +22,10 @@ class Freshness:
         self._live = live
         self.remark: str | None = None
 
-    def check(self) -> None:
-        """Let the record catch up, and find out what is to be told."""
+    def check(self, seconds: float = CATCH_UP) -> None:
+        """Let the record catch up for *seconds* at most, and find out what is to be told."""
         self.remark = None
-        if not (self._live.catch_up() and self._live.is_recorder_alive()):
+        if not (self._live.catch_up(seconds) and self._live.is_recorder_alive()):
             self.remark = self._find_remark()
 
     def note_absence(self) -> None:

@@ -9,7 +9,7 @@ from tqctl_runtime.broker import calls, views
 from tqctl_runtime.client.outcomes import Ended, no_such_task
 from tqctl_runtime.core.errors import AmbiguousId, NotFound, Pending, RecordUnavailable, WaitTimeout
 from tqctl_runtime.core.ids import TAIL_MINIMUM, ULID_LENGTH, is_task_id
-from tqctl_runtime.core.states import FINAL
+from tqctl_runtime.core.states import FINAL, State
 from tqctl_runtime.core.submission import DEFAULT_QUEUE, Envelope
 from tqctl_runtime.inspector import lists, logs, verbs
 from tqctl_runtime.inspector.freshness import Freshness
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tqctl_runtime.record.read import DeadLetter
 
 _CANDIDATES = 10
+#: How long a change by filter waits for tasks that were just submitted to be recorded, in seconds.
+_CATCH_UP_FOR_CHANGE = 5.0
 
 
 class Inspector:
@@ -162,9 +164,9 @@ class Inspector:
         task = self._store.lookup.task(task_id)
         return None if task is None or task.state not in FINAL else Ended.of_task(task)
 
-    def recorded(self, ids: Sequence[str]) -> set[str]:
-        """Those of *ids* that the record knows."""
-        return set(self._store.lookup.states(ids))
+    def states(self, ids: Sequence[str]) -> dict[str, State]:
+        """The states of those of *ids* that the record knows."""
+        return self._store.lookup.states(ids)
 
     def standing(self, ids: Sequence[str]) -> dict[str, tuple[str, Any]]:
         """Handler and payload of those of *ids* that either store knows.
@@ -205,6 +207,15 @@ class Inspector:
             for task in page:
                 task.attempts = attempts.get(task.id, [])
         return page
+
+    def task_ids(self, where: TaskFilter, limit: int = 1_000_000) -> list[str]:
+        """Ids of the tasks that a change is meant for, latest first: waits longer for the record than a list does.
+
+        Raises:
+            RecordUnavailable: the record cannot be read.
+        """
+        self._freshness.check(_CATCH_UP_FOR_CHANGE)
+        return self._store.queries.task_ids(where, limit=limit)
 
     def count(self, where: TaskFilter | None = None) -> int:
         """How many tasks the record has."""
