@@ -19,8 +19,8 @@ from tests.support.wait import wait_until
 
 TASK = {
     *("id", "handler", "queue", "state", "priority", "payload", "result", "error", "failures", "deaths"),
-    *("max_retries", "timeout_s", "created_at", "scheduled_at", "started_at", "finished_at", "worker", "tags"),
-    *("tenant", "correlation_id", "parent", "reason", "progress", "attempts"),
+    *("max_retries", "timeout_s", "created_at", "scheduled_at", "expires_at", "started_at", "finished_at", "worker"),
+    *("tags", "tenant", "correlation_id", "idempotency_key", "parent", "reason", "progress", "attempts"),
 }
 ATTEMPT = {"number", "outcome", "worker", "started_at", "finished_at", "duration_s", "error"}
 QUEUE = {"name", "queued", "head", "pause", "scheduled", "retrying", "running", "workers", "is_paused", "suspects"}

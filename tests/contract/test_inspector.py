@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,33 @@ def test_an_end_that_is_not_recorded_yet_is_shown_as_far_as_it_is_known(
         inspector.result(other)
     side.record()
     assert inspector.result(other) == 2
+
+
+def test_expiry_and_idempotency_key_are_shown_by_both_stores(side: Side, client: Client, inspector: Inspector) -> None:
+    task_id = client.submit("compute", expires=3600, idempotency_key="order-7")
+    plain = client.submit("compute")
+    live = inspector.task(task_id)
+    assert live.created_at is not None
+    assert live.expires_at is not None
+    assert datetime.fromisoformat(live.expires_at) - datetime.fromisoformat(live.created_at) == timedelta(hours=1)
+    assert live.idempotency_key == "order-7"
+    side.work()
+    side.work()
+    side.forget(task_id, plain)
+    recorded = inspector.task(task_id)
+    assert (recorded.expires_at, recorded.idempotency_key) == (live.expires_at, "order-7")
+    assert (inspector.task(plain).expires_at, inspector.task(plain).idempotency_key) == (None, None)
+
+
+def test_a_task_that_runs_again_has_no_expiry_any_more(side: Side, client: Client, inspector: Inspector) -> None:
+    task_id = client.submit("compute", expires=3600)
+    side.work(Outcome.FAILED, error=BAD)
+    side.forget(task_id)
+    inspector.retry([task_id])
+    assert inspector.task(task_id).expires_at is None
+    side.work()
+    side.forget(task_id)
+    assert inspector.task(task_id).expires_at is None
 
 
 def test_a_forgotten_task_is_shown_from_the_record(side: Side, client: Client, inspector: Inspector) -> None:

@@ -64,8 +64,17 @@ def test_a_task_in_json_has_the_fields_that_scripts_rely_on() -> None:
     row = json.loads(json.dumps(task.to_json()))
     promised = {
         *("id", "handler", "queue", "state", "priority", "payload", "result", "error", "failures", "deaths"),
-        *("max_retries", "timeout_s", "created_at", "scheduled_at", "started_at", "finished_at", "worker", "tags"),
-        *("tenant", "correlation_id", "parent", "progress", "attempts"),
+        *(
+            "max_retries",
+            "timeout_s",
+            "created_at",
+            "scheduled_at",
+            "expires_at",
+            "started_at",
+            "finished_at",
+            "worker",
+        ),
+        *("tags", "tenant", "correlation_id", "idempotency_key", "parent", "progress", "attempts"),
     }
     assert promised <= set(row)
     assert row["state"] == "dead"

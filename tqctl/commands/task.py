@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 FIELDS = (
     *("id", "handler", "queue", "state", "priority", "payload", "result", "error", "failures", "deaths"),
-    *("max_retries", "timeout_s", "created_at", "scheduled_at", "started_at", "finished_at", "worker", "tags"),
-    *("tenant", "correlation_id", "parent", "reason", "progress", "attempts"),
+    *("max_retries", "timeout_s", "created_at", "scheduled_at", "expires_at", "started_at", "finished_at", "worker"),
+    *("tags", "tenant", "correlation_id", "idempotency_key", "parent", "reason", "progress", "attempts"),
 )
 
 

@@ -64,12 +64,14 @@ class Task:
     timeout_s: float | None = None
     created_at: str | None = None
     scheduled_at: str | None = None
+    expires_at: str | None = None
     started_at: str | None = None
     finished_at: str | None = None
     worker: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     tenant: str | None = None
     correlation_id: str | None = None
+    idempotency_key: str | None = None
     parent: str | None = None
     reason: str | None = None
     progress: dict[str, Any] | None = None
@@ -92,12 +94,14 @@ class Task:
             "timeout_s": self.timeout_s,
             "created_at": self.created_at,
             "scheduled_at": self.scheduled_at,
+            "expires_at": self.expires_at,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "worker": self.worker,
             "tags": self.tags,
             "tenant": self.tenant,
             "correlation_id": self.correlation_id,
+            "idempotency_key": self.idempotency_key,
             "parent": self.parent,
             "reason": self.reason,
             "progress": self.progress,

@@ -88,6 +88,7 @@ TASK_CHANGES: tuple[str, ...] = (
 
 #: What an operator's retry empties.
 TASK_RESETS: tuple[str, ...] = (
+    "expires_at",
     "started_at",
     "finished_at",
     "worker",

@@ -25,11 +25,13 @@ TASK_COLUMNS = (
     "timeout_ms",
     "created_at",
     "scheduled_at",
+    "expires_at",
     "started_at",
     "finished_at",
     "worker",
     "tenant",
     "correlation_id",
+    "idempotency_key",
     "parent",
     "reason",
     "progress",
@@ -150,7 +152,7 @@ def task_of(row: Sequence[Any], attempts: Iterable[Attempt] = ()) -> Task:
     result, envelope = values.pop("result"), values.pop("envelope")
     progress, tags, timeout = values.pop("progress"), values.pop("tags"), values.pop("timeout_ms")
     error = error_of(values.pop("error_type"), values.pop("error_message"), values.pop("error_traceback"))
-    for name in ("created_at", "scheduled_at", "started_at", "finished_at"):
+    for name in ("created_at", "scheduled_at", "expires_at", "started_at", "finished_at"):
         values[name] = iso(values[name])
     return Task(
         **{**values, "state": State(values["state"]), "reason": values["reason"] or None},
