@@ -3,7 +3,7 @@
 _tqctl_node() {
   case "$path" in
     "")
-      subs="up down status submit task queue dlq handler worker coordinator db doctor config context completion version"
+      subs="up down status submit task queue dlq handler worker coordinator db doctor health config context completion version"
       opts="--color --context -c --fields --help --no-input --output -o --quiet -q --verbose -v --version -V --yes -y"
       takes=" --color --context -c --fields --output -o "
       arg="" ;;
@@ -186,6 +186,21 @@ _tqctl_node() {
       subs=""
       opts="--color --context -c --fields --help --no-input --output -o --problems --quiet -q --verbose -v --yes -y"
       takes=" --color --context -c --fields --output -o "
+      arg="" ;;
+    "health")
+      subs="list history"
+      opts="--color --context -c --fields --help --no-input --output -o --quiet -q --verbose -v --yes -y"
+      takes=" --color --context -c --fields --output -o "
+      arg="" ;;
+    "health list")
+      subs=""
+      opts="--color --context -c --fields --help --no-input --output -o --quiet -q --verbose -v --yes -y"
+      takes=" --color --context -c --fields --output -o "
+      arg="" ;;
+    "health history")
+      subs=""
+      opts="--check --color --context -c --events --fields --help --limit --no-input --output -o --quiet -q --since --verbose -v --yes -y"
+      takes=" --check --color --context -c --fields --limit --output -o --since "
       arg="" ;;
     "config")
       subs="show path"

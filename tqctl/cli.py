@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "coordinator": ("coordinator", "start, status"),
     "db": ("db", "upgrade the schema of the record"),
     "doctor": ("doctor", "check the installation"),
+    "health": ("health", "what the checks found over time, what was recovered from"),
     "config": ("config", "settings and where they come from"),
     "context": ("context", "named sets of settings"),
     "completion": ("completion", "scripts for bash, zsh, fish"),

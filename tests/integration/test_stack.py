@@ -24,7 +24,7 @@ from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import State
 from tqctl_runtime.core.submission import build_submission
 from tqctl_runtime.observe.registry import ProcessInfo
-from tqctl_runtime.record import open_store
+from tqctl_runtime.record import Store, open_store
 
 FOREGROUND = "import sys; from tqctl_runtime import config, stack; sys.exit(stack.up(config.load_settings()))"
 
@@ -102,6 +102,10 @@ def test_a_second_up_is_refused_and_tells_what_runs(home: Environment) -> None:
 
 
 @pytest.mark.slow  # a coordinator, a worker and the server are each started again after a pause
+def restarted(store: Store) -> set[str]:
+    return {event.subject for event in store.health.events() if event.kind == "restart"}
+
+
 def test_what_is_killed_comes_back(home: Environment) -> None:
     settings = home.settings()
     stack.up_detached(settings)
@@ -117,6 +121,10 @@ def test_what_is_killed_comes_back(home: Environment) -> None:
             ignore=(Unavailable,),
         )
     assert by_name(settings)["up"].pid == before["up"].pid
+    with open_store(settings, read_only=True) as store:
+        wait_until(
+            lambda: restarted(store) == {"worker-1", "coordinator", "broker"}, "what was started again is recorded"
+        )
     stack.down(settings)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tqctl_runtime.core.task import Task
     from tqctl_runtime.inspector.models import Change, CoordinatorInfo, QueueInfo, RecordLag, WorkerInfo
     from tqctl_runtime.record import Store
+    from tqctl_runtime.record.health import CheckState, Recovery, Stretch
     from tqctl_runtime.record.read import DeadLetter
 
 _CANDIDATES = 10
@@ -342,6 +343,32 @@ class Inspector:
             BrokerUnavailable: the broker cannot be asked.
         """
         return self._live.lag()
+
+    # -- health
+
+    def checks(self, *, window_ms: int) -> list[CheckState]:
+        """Each check as a leader saw it last within *window_ms*, with its success rate in that time.
+
+        Raises:
+            RecordUnavailable: the record cannot be read.
+        """
+        return self._store.health.checks(window_ms=window_ms)
+
+    def check_history(self, check: str | None = None, *, since: int = 0, limit: int = 100) -> list[Stretch]:
+        """How long *check*, or each, stayed at which level from *since* (ms) on, the latest first.
+
+        Raises:
+            RecordUnavailable: the record cannot be read.
+        """
+        return self._store.health.history(check, since=since, limit=limit)
+
+    def recoveries(self, *, since: int = 0, limit: int = 100) -> list[Recovery]:
+        """What was recovered from since *since* (ms), the latest first.
+
+        Raises:
+            RecordUnavailable: the record cannot be read.
+        """
+        return self._store.health.events(since=since, limit=limit)
 
     def overview(self) -> views.Overview:
         """The live figures of everything.

@@ -18,6 +18,7 @@ from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.files import rotate, tail
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.stack.child import Child
+from tqctl_runtime.stack.events import EventWriter
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,6 +34,8 @@ _COORDINATOR_TIMEOUT = 15.0
 #: Seconds beyond drain and grace in which a worker hands back and ends.
 _WORKER_MARGIN = 5.0
 _HURRY_TIMEOUT = 8.0
+#: Seconds that events get to be written before everything stops.
+_EVENTS_TIMEOUT = 2.0
 _TICK = 0.25
 _BROKER_CHECK = 1.0
 _FORCED = 7
@@ -92,6 +95,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._hurry = threading.Event()
         self._reload = threading.Event()
+        self._events = EventWriter(settings)
         logs = settings.context_home / "logs"
         self._coordinator = Child("coordinator", "coordinator", settings, logs / "coordinator.log")
         names = [f"worker-{number}" for number in range(1, settings.workers + 1)]
@@ -171,8 +175,10 @@ class Supervisor:
                     ended.add(child.name)
                     self._note_end(child)
                 if child.is_due():
+                    end = _name_code(child.process.returncode) if child.process else "an error"
                     child.start()
                     self._tell(f"{child.name} started again (pid {child.pid})")
+                    self._events.note("restart", child.name, f"started again after it ended with {end}")
 
     def _hear(self, child: Child) -> None:
         try:
@@ -199,6 +205,7 @@ class Supervisor:
         try:
             embedded.ensure_started(self._settings)
             self._tell("the private server was gone and is started again")
+            self._events.note("restart", "broker", "the private server was gone and was started again")
         except TqctlError as error:
             self._tell(f"the private server is gone: {error.message}")
 
@@ -214,6 +221,7 @@ class Supervisor:
         """Workers drained, then the coordinator with an empty journal, then the private server where we stop it."""
         settings = self._settings
         self._tell("stopping")
+        self._events.close(_EVENTS_TIMEOUT)
         drain = settings.drain / 1000 + settings.grace / 1000 + _WORKER_MARGIN
         killed = _end(self._workers, time.monotonic() + drain, self._hurry)
         killed += _end([self._coordinator], time.monotonic() + _COORDINATOR_TIMEOUT, self._hurry)

@@ -1,0 +1,146 @@
+"""``tqctl health``: what the checks found over time, what was recovered from, and whether a process lives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from tqctl.arguments import Limit, Since, ago, parse_when
+from tqctl.flags import noun, verb
+from tqctl.output import Column, View
+from tqctl.session import open_session
+
+
+def _percent(row: Mapping[str, Any]) -> str:
+    rate = row.get("success_rate")
+    return "" if rate is None else f"{rate:.1%}"
+
+
+def _length(row: Mapping[str, Any]) -> str:
+    from tqctl_runtime.core.clock import format_duration
+
+    length = row.get("length_s")
+    return "" if length is None else format_duration(length * 1000)
+
+
+VIEW = View(
+    "check",
+    "check",
+    ("check", "level", "since", "seen_at", "success_rate", "message", "hint"),
+    (
+        Column("check", "check", key=True),
+        Column("level", "level", key=True),
+        Column("since", lambda row: ago(row.get("since")), right=True),
+        Column("ok 24h", _percent, right=True),
+        Column("message", "message"),
+        Column("hint", "hint"),
+        Column("seen", lambda row: ago(row.get("seen_at")), right=True, wide=True),
+    ),
+)
+HISTORY = View(
+    "stretch",
+    "check",
+    ("check", "level", "since", "until", "runs", "message", "hint"),
+    (
+        Column("since", "since", key=True),
+        Column("until", "until"),
+        Column("check", "check", key=True),
+        Column("level", "level", key=True),
+        Column("runs", "runs", right=True),
+        Column("message", "message"),
+        Column("hint", "hint", wide=True),
+    ),
+)
+EVENTS = View(
+    "event",
+    "kind",
+    ("at", "kind", "subject", "message", "length_s"),
+    (
+        Column("at", "at", key=True),
+        Column("kind", "kind", key=True),
+        Column("subject", "subject"),
+        Column("lasted", _length, right=True),
+        Column("message", "message"),
+    ),
+)
+_DAY_MS = 86_400_000
+#: The leader looks each 30 s; results that are older than three looks are told to be old.
+_STALE_MS = 90_000
+app = noun(
+    "What the checks found over time, and what was recovered from; now: tqctl doctor.",
+    "  tqctl health list\n  tqctl health history --check workers --since 1d\n  tqctl health history --events",
+)
+
+
+@verb(app, "list", examples="  tqctl health list\n  tqctl health list -o json --fields check,level,success_rate")
+def list_(ctx: typer.Context) -> None:
+    """Show each check as the leading coordinator saw it last, with its success rate over 24 hours."""
+    from datetime import datetime
+
+    from tqctl_runtime.core.clock import format_duration, now_ms
+
+    session = open_session(ctx)
+    with session.inspector() as inspector:
+        rows = [state.to_json() for state in inspector.checks(window_ms=_DAY_MS)]
+    if not session.output.rows(VIEW, rows):
+        session.note("no coordinator looked in the last 24 hours; look now: tqctl doctor")
+        return
+    last = max(datetime.fromisoformat(row["seen_at"]).timestamp() * 1000 for row in rows)
+    age = now_ms() - last
+    if age > _STALE_MS:
+        session.note(f"seen last {format_duration(age)} ago: no coordinator looks; look now: tqctl doctor")
+
+
+@verb(
+    app,
+    "history",
+    examples="  tqctl health history --check workers --since 1d\n  tqctl health history --events --since 1h -o jsonl",
+)
+def history(
+    ctx: typer.Context,
+    check: Annotated[str | None, typer.Option(metavar="CHECK", help="of one check, such as workers")] = None,
+    since: Since = None,
+    events: Annotated[bool, typer.Option("--events", help="what was recovered from")] = False,
+    limit: Limit = 50,
+) -> None:
+    """Show how long each check stayed at which level, or what was recovered from; the latest first."""
+    from tqctl_runtime.core.errors import UsageError
+
+    session = open_session(ctx)
+    if events and check is not None:
+        raise UsageError("--events are not of a check")
+    begin = parse_when(since) or 0
+    with session.inspector() as inspector:
+        if events:
+            view, rows = EVENTS, [event.to_json() for event in inspector.recoveries(since=begin, limit=limit)]
+        else:
+            found = inspector.check_history(_known(check), since=begin, limit=limit)
+            view, rows = HISTORY, [stretch.to_json() for stretch in found]
+    count = session.output.rows(view, rows)
+    if not count:
+        session.note("nothing was recovered from" if events else "nothing is recorded of it")
+    elif count == limit:
+        session.note(f"the first {count:,}; more with --limit")
+
+
+def _known(check: str | None) -> str | None:
+    """The check that the word means; ``-`` may stand for a blank.
+
+    Raises:
+        NotFound: there is none; near names are in the hint.
+    """
+    from difflib import get_close_matches
+
+    from tqctl_runtime.checks import CHECKS
+    from tqctl_runtime.core.errors import NotFound
+
+    if check is None:
+        return None
+    name = check.strip().lower().replace("-", " ")
+    if name not in CHECKS:
+        near = get_close_matches(name, CHECKS, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "checks: " + ", ".join(CHECKS)
+        raise NotFound(f"there is no check {check!r}", hint=hint)
+    return name
