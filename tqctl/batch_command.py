@@ -51,7 +51,7 @@ def run_batch(session: Session, wish: Wish, options: Options) -> None:
         raise UsageError(f"{options.resume!r} is not a batch id", hint="it begins with bat_ and was told at the start")
     with (
         _open(session, str(options.batch)) as (stream, size),
-        open_client(session.settings, may_start=not options.dry_run) as client,
+        open_client(session.settings, on_start=None if options.dry_run else session.note) as client,
         _progress(session, size) as moved,
     ):
         if options.resume is None and not options.dry_run:
@@ -169,7 +169,7 @@ def _settle(session: Session, report: Report, options: Options) -> None:
     if report.submitted and not report.is_recorded and options.durability is None:
         session.note(NOT_RECORDED)
     if report.pairs and not session.flags.quiet:
-        with open_client(session.settings, may_start=False) as client:
+        with open_client(session.settings) as client:
             overview = read_overview(client)
         for handler, queue in sorted(report.pairs)[:_MOST_WARNINGS]:
             warn_without_worker(session, overview, handler, queue)

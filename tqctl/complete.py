@@ -48,10 +48,11 @@ def _live(read: Callable[[Wire, Keys], Iterable[str]]) -> Iterable[str]:
     settings = load_settings()
     signal.signal(signal.SIGALRM, _give_up)
     signal.setitimer(signal.ITIMER_REAL, BUDGET)
-    with Wire(BrokerAddress.of(settings), connect_timeout=BUDGET) as wire:
-        names = list(read(wire, Keys(settings.namespace)))
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    return names
+    try:
+        with Wire(BrokerAddress.of(settings), connect_timeout=BUDGET) as wire:
+            return list(read(wire, Keys(settings.namespace)))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _handlers() -> Iterable[str]:

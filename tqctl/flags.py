@@ -232,6 +232,8 @@ class Group(TyperGroup):
         if ctx.resilient_parsing:
             return None, None, args[1:]
         near = get_close_matches(word, [*self.list_commands(ctx), *ALIASES], n=3, cutoff=0.5)
+        # An alias is near where its verb is; the verb is what is said.
+        near = list(dict.fromkeys(ALIASES.get(name, name) for name in near))
         near = [name for name in near if self.get_command(ctx, name) is not None]
         hint = " or ".join(f"{ctx.command_path} {name}" for name in near)
         raise Misspelt(f"{ctx.command_path} has no command {word!r}", ctx=ctx, suggestion=hint)

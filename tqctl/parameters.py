@@ -97,6 +97,10 @@ def _json(key: str, text: str, limit: int) -> Any:
 
 
 def _read_text(key: str, name: str, limit: int) -> str:
+    if name == "-":
+        raise UsageError(
+            f"-p {key}=@- names no file", hint=f"-p {key}=@/dev/stdin reads stdin, -p {key}=@./- a file called -"
+        )
     literal = shlex.join(["-p", f"{key}:={json.dumps('@' + name)}"])
     try:
         with Path(name).open("rb") as stream:
@@ -122,6 +126,8 @@ def parse_payload(text: str, read_stdin: Callable[[], bytes], *, limit: int = DE
     """
     if text == "-":
         return as_object(load_json(read_stdin(), limit=limit))
+    if text == "@-":
+        raise UsageError("--payload @- names no file", hint="--payload - reads stdin, --payload @./- a file called -")
     if text.startswith("@"):
         try:
             with Path(text[1:]).open("rb") as stream:

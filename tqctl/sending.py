@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqctl_runtime.broker import calls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tqctl_runtime.broker.views import Overview
     from tqctl_runtime.client.receipts import Durability
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_client(settings: Settings, *, may_start: bool) -> Iterator[Client]:
-    """A client on the broker of *settings*; with *may_start* the private one is started when it does not run."""
+def open_client(settings: Settings, *, on_start: Callable[[str], None] | None = None) -> Iterator[Client]:
+    """A client on the broker of *settings*.
+
+    With *on_start* the private one is started when it does not run, and *on_start* is told so.
+    """
     from tqctl_runtime.client.sync import Client
 
-    if settings.redis_url is None and may_start:
+    if settings.redis_url is None and on_start is not None:
         from tqctl_runtime.broker.embedded import ensure_started
 
-        ensure_started(settings)
+        down = "tqctl down" if settings.context == "default" else f"tqctl down -c {settings.context}"
+        ensure_started(settings, on_start=lambda: on_start(f"started the private server; it goes on until: {down}"))
     with Client(settings) as client:
         yield client
 

@@ -56,7 +56,7 @@ def wait_for_all(session: Session, ids: list[str], timeout: str | None) -> None:
     from tqctl.sending import open_client
 
     failures: list[TqctlError] = []
-    with open_client(session.settings, may_start=False) as client, count_up(session, "ended", len(ids)) as step:
+    with open_client(session.settings) as client, count_up(session, "ended", len(ids)) as step:
         try:
             for ended in client.wait_each(ids, parse_wait(timeout)):
                 step()

@@ -98,7 +98,7 @@ def resolve(
     tops = [_Layer(str(path), {k: v for k, v in data.items() if k != "contexts"}) for path, data in files]
     for layer in tops:
         _check_keys(layer)
-    context, origin = _pick_context([_Layer("flag", given), variables, *tops])
+    context, origin = _pick_context([_Layer("flag", given, _flag), variables, *tops])
     tables = [_context_table(path, data, context) for path, data in files]
     contexts = {"default"}.union(*(data.get("contexts", {}) for _, data in files))
     if context not in contexts:

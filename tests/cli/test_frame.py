@@ -106,6 +106,7 @@ def test_aliases_of_verbs_work(program: Program) -> None:
 def test_half_words_are_not_guessed_and_near_ones_are_suggested(program: Program) -> None:
     for words, hint in (
         (["tsak", "list"], "did you mean tqctl task?"),
+        (["task", "lits"], "did you mean tqctl task list or"),
         (["config", "shwo"], "did you mean tqctl config show?"),
         (["conf"], ""),
     ):
@@ -206,6 +207,7 @@ def test_config_shows_where_values_come_from_and_masks_secrets(program: Program)
     assert program.done("context", "list", "-o", "name").lines == ["default", "prod"]
     assert program.done("-c", "prod", "context", "show", "-o", "json").json["is_current"] is True
     assert program.run("-c", "nosuch", "context", "show").code == 78
+    assert "no context is called 'nosuch' (flag: --context)" in program.run("-c", "nosuch", "status").err
     assert program.done("config", "path", "-o", "json").json[0]["exists"] is True
 
 

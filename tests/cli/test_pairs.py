@@ -67,3 +67,34 @@ def test_an_app_that_cannot_be_imported_is_78_with_its_traceback_and_nothing_sta
     assert said.returncode == 78, said.stderr
     assert "nothing_like_this" in said.stderr
     assert embedded.run("status").returncode == 69
+
+
+def test_a_worker_that_cannot_start_stops_the_private_server_it_started(embedded: Environment) -> None:
+    (embedded.home / "broken.py").write_text("import nothing_like_this\n")
+    said = embedded.run("worker", "start", "--app", "broken.py")
+    assert said.returncode == 78, said.stderr
+    assert "nothing_like_this" in said.stderr
+    assert embedded.processes() == []
+
+
+def test_a_worker_that_cannot_start_leaves_a_server_that_others_started(embedded: Environment) -> None:
+    (embedded.home / "broken.py").write_text("import nothing_like_this\n")
+    assert embedded.run("submit", "echo", "-p", "message=hi").returncode == 0
+    before = embedded.processes()
+    assert embedded.run("worker", "start", "--app", "broken.py").returncode == 78
+    assert embedded.processes() == before != []
+
+
+def test_the_submit_that_starts_the_private_server_says_so_and_how_to_stop_it(embedded: Environment) -> None:
+    first = embedded.run("submit", "echo", "-p", "message=hi")
+    second = embedded.run("submit", "echo", "-p", "message=hi")
+    assert "started the private server; it goes on until: tqctl down\n" in first.stderr
+    assert "private server" not in second.stderr
+    assert embedded.run("down").returncode == 0
+    quiet = embedded.run("submit", "echo", "-p", "message=hi", "-q")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert embedded.run("down").returncode == 0
+    (embedded.home / "tqctl.toml").write_text("[contexts.other]\nconcurrency = 1\n")
+    named = embedded.run("submit", "echo", "-p", "message=hi", "-c", "other")
+    assert "tqctl down -c other" in named.stderr, named
+    assert embedded.run("down", "-c", "other").returncode == 0

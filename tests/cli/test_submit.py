@@ -98,6 +98,8 @@ def test_a_delay_schedules_and_at_says_how_it_was_understood(program: Program, b
         (["echo", "-p", "message=a", "-p", "loud=maybe"], "'maybe' is neither true nor false", ""),
         (["echo", "-p", "message:=hi"], "value of message is not JSON", "-p message=hi"),
         (["echo", "-p", "message=@/no/file"], "cannot be read", "-p 'message:=\"@/no/file\"'"),
+        (["echo", "-p", "message=@-"], "-p message=@- names no file", "-p message=@/dev/stdin reads stdin"),
+        (["echo", "--payload", "@-"], "--payload @- names no file", "--payload - reads stdin"),
         (
             ["echo", "message=hi"],
             "message=hi stands outside of -p",
@@ -284,7 +286,7 @@ def test_a_resumed_batch_doubles_nothing(program: Program, broker: Broker) -> No
     from tqctl_runtime.config import load_settings
 
     events = Events(lambda *_: None, lambda *_: None, lambda _: None, lambda _: None)
-    with open_client(load_settings(), may_start=False) as client:
+    with open_client(load_settings()) as client:
         import io
 
         again = Batch(client, batch, Wish(), events, read_catalogue(client), durability="accepted", limit=10_000)

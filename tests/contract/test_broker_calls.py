@@ -141,7 +141,8 @@ def _finish_and_wait(ask: Ask, token: str) -> None:
 def _operate(ask: Ask) -> None:
     assert ask(calls.retry, [("B", None), ("X", None)], reason="", who="me").codes == [1, 0]
     assert ask(calls.pause, "default", for_ms=1_000, reason="r", who="me") == NOW + 1_000
-    assert ask(calls.resume, "default", who="me") is None
+    assert ask(calls.resume, "default", who="me") is True
+    assert ask(calls.resume, "default", who="me") is False
     assert ask(calls.purge, "default", reason="r", who="me") == (1, 0)
     assert ask(calls.cancel, ["A", "B", "X"], reason="r", who="me").codes == [3, 3, 0]
     assert ask(calls.discard, ["A"], reason="r", who="me") == 8

@@ -94,6 +94,14 @@ class Deeds(Twin):
         self.model.pauses[queue] = until
         assert self.rig.pause(queue, for_ms) == until
         self.model.rows.append(("K", self.rig.now, "pause", queue))
+        self._sweep_pauses()
+
+    def _sweep_pauses(self) -> None:
+        """Pauses that ran out go with the next word about a queue."""
+        for queue, until in list(self.model.pauses.items()):
+            if 0 < until <= self.rig.now:
+                del self.model.pauses[queue]
+                self.model.rows.append(("K", self.rig.now, "pause", queue))
 
     def resume(self, pick: int) -> None:
         """A paused queue is resumed."""
@@ -103,6 +111,7 @@ class Deeds(Twin):
         del self.model.pauses[queue]
         self.rig.resume(queue)
         self.model.rows.append(("K", self.rig.now, "pause", queue))
+        self._sweep_pauses()
 
     def purge(self, pick: int) -> None:
         """What stands in a queue is cancelled."""

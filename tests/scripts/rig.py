@@ -127,8 +127,8 @@ class Rig:
     def pause(self, queue: str = "default", for_ms: int = 0) -> int:
         return self.do(calls.pause(self.keys, queue, for_ms=for_ms, reason="why", who="me", now=self.now))
 
-    def resume(self, queue: str = "default") -> None:
-        self.do(calls.resume(self.keys, queue, who="me", now=self.now))
+    def resume(self, queue: str = "default") -> bool:
+        return self.do(calls.resume(self.keys, queue, who="me", now=self.now))
 
     def watch(self, *ids: str) -> list[calls.Watched]:
         return self.do(calls.watch(self.keys, ids, now=self.now))

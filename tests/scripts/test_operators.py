@@ -281,12 +281,13 @@ def test_a_pause_is_told_with_its_end_and_reason(rig: Rig) -> None:
     assert seen.keys == {
         "pause/mail": str(NOW + 1_000).encode(),
         "pausewhy/mail": seen.keys["pausewhy/mail"],
-        "queues/mail": True,
     }
     assert seen.rows == [("K", NOW, "pause", "mail", seen.keys["pausewhy/mail"].decode())]
 
 
-def test_a_resume_ends_a_pause_and_rings(rig: Rig) -> None:
+def test_a_resume_ends_a_pause_and_rings_where_tasks_wait(rig: Rig) -> None:
+    rig.submit(task("A"))
+    rig.raw("DEL", rig.keys.build("bell", "default"))
     rig.pause()
     with rig.changes() as seen:
         rig.resume()
@@ -294,7 +295,39 @@ def test_a_resume_ends_a_pause_and_rings(rig: Rig) -> None:
     assert seen.rows == [("K", NOW, "pause", "default", "")]
 
 
+def test_a_queue_that_was_only_paused_is_shown_and_leaves_nothing_behind(rig: Rig) -> None:
+    before = rig.names()
+    rig.pause("nosuch")
+    assert [queue.name for queue in rig.do(views.overview(rig.keys, now=rig.now)).queues] == ["nosuch"]
+    assert rig.resume("nosuch") is True
+    assert rig.do(views.overview(rig.keys, now=rig.now)).queues == []
+    assert rig.names() == sorted({*before, "j"})
+
+
+def test_resuming_a_queue_that_is_not_paused_changes_nothing(rig: Rig) -> None:
+    rig.submit(task("A"))
+    with rig.changes() as seen:
+        assert rig.resume("default") is False
+        assert rig.resume("nosuch") is False
+    assert (seen.keys, seen.rows) == ({}, [])
+
+
+def test_a_pause_that_ran_out_goes_with_the_next_word_about_a_queue(rig: Rig) -> None:
+    rig.submit(task("A", queue="mail"))
+    rig.pause("mail", 1_000)
+    rig.raw("DEL", rig.keys.build("bell", "mail"))
+    rig.now += 1_000
+    with rig.changes() as seen:
+        rig.pause("web", 5)
+    assert seen.keys["pause/mail"] is None
+    assert seen.keys["pausewhy/mail"] is None
+    assert seen.keys["b:mail"] == [b"1"]
+    assert [row[3] for row in seen.rows] == ["web", "mail"]
+    assert seen.rows[1][4] == ""
+
+
 def test_a_pause_that_has_passed_is_not_shown(rig: Rig) -> None:
+    rig.submit(task("A"))
     rig.pause("default", 1_000)
     (queue,) = rig.do(views.overview(rig.keys, now=rig.now)).queues
     assert queue.pause is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,7 +92,11 @@ def pause(
     session = open_session(ctx)
     for_ms = parse_duration_ms(duration) if duration is not None else 0
     with session.inspector() as inspector:
+        known = _used(inspector)
         for name in check_names(names):
+            if name not in known:
+                near = get_close_matches(name, known, n=3, cutoff=0.5)
+                session.note(f"nothing has used queue {name} yet" + (f"; near: {', '.join(near)}" if near else ""))
             until = inspector.pause(name, for_ms=for_ms, reason=reason, who=who())
             session.note(f"queue {name} is paused " + (f"until {iso(until)}" if until else "until it is resumed"))
 
@@ -102,8 +107,8 @@ def resume(ctx: typer.Context, names: Names) -> None:
     session = open_session(ctx)
     with session.inspector() as inspector:
         for name in check_names(names):
-            inspector.resume(name, who=who())
-            session.note(f"queue {name} goes on")
+            was_paused = inspector.resume(name, who=who())
+            session.note(f"queue {name} goes on" if was_paused else f"queue {name} was not paused")
 
 
 @verb(app, "purge", examples="  tqctl queue purge images --yes")
@@ -133,9 +138,14 @@ def check_names(names: list[str]) -> list[str]:
     return names
 
 
-def _find(inspector: Inspector, names: list[str]) -> list[QueueInfo]:
-    from difflib import get_close_matches
+def _used(inspector: Inspector) -> set[str]:
+    """The queues that have had tasks, that a worker serves or that a handler names."""
+    served = {name for worker in inspector.workers() for name in worker.queues}
+    named = {str(row["queue"]) for row in inspector.handlers() if row.get("queue")}
+    return {queue.name for queue in inspector.queues()} | served | named
 
+
+def _find(inspector: Inspector, names: list[str]) -> list[QueueInfo]:
     from tqctl_runtime.core.errors import NotFound
 
     known = {queue.name: queue for queue in inspector.queues()}

@@ -129,7 +129,7 @@ def _known_parameters(handler: str) -> list[str] | None:
     from tqctl_runtime.core.builtins import GUARDED
 
     try:
-        with open_client(load_settings(), may_start=False) as client:
+        with open_client(load_settings()) as client:
             row = read_row(client, handler)
     except TqctlError:
         row = None
@@ -199,7 +199,7 @@ def _submit_one(session: Session, wish: Wish, options: Options) -> None:
     understood = wish.understood()
     if understood is not None:
         session.note(understood)
-    with open_client(session.settings, may_start=not options.dry_run) as client:
+    with open_client(session.settings, on_start=None if options.dry_run else session.note) as client:
         submission = wish.build(
             _row(client, str(wish.handler), is_checked=options.is_checked),
             is_checked=options.is_checked,

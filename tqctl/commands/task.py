@@ -244,7 +244,7 @@ def wait(
     if len(found) > 1:
         wait_for_all(session, found, wait_timeout)
         return
-    with open_client(session.settings, may_start=False) as client:
+    with open_client(session.settings) as client:
         wait_here(session, client, found[0], wait_timeout)
 
 

@@ -226,9 +226,9 @@ def pause(keys: Keys, queue: str, *, for_ms: int = 0, reason: str = "", who: str
     return script_call(keys, "pause", lambda r: int(r[2]), queue, for_ms, reason, who, now=now)
 
 
-def resume(keys: Keys, queue: str, *, who: str = "", now: int = 0) -> Call[None]:
-    """Resume *queue*."""
-    return script_call(keys, "pause", lambda _: None, queue, "", "", who, now=now)
+def resume(keys: Keys, queue: str, *, who: str = "", now: int = 0) -> Call[bool]:
+    """Resume *queue*; returns whether it was paused."""
+    return script_call(keys, "pause", lambda r: r[2] == -1, queue, "", "", who, now=now)
 
 
 def purge(keys: Keys, queue: str, *, reason: str, who: str, now: int = 0) -> Call[tuple[int, int]]:

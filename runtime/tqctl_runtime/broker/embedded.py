@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,8 +98,10 @@ def server_pid(settings: Settings) -> int | None:
         return None
 
 
-def ensure_started(settings: Settings, *, within: float = START_TIMEOUT) -> BrokerAddress:
-    """Join the private server, or start it; with a Redis URL just its address.
+def ensure_started(
+    settings: Settings, *, within: float = START_TIMEOUT, on_start: Callable[[], None] | None = None
+) -> BrokerAddress:
+    """Join the private server, or start it, which calls *on_start*; with a Redis URL just its address.
 
     Any number of processes may call this at once: one starts it. While ``tqctl down`` runs it waits, then starts anew.
 
@@ -122,7 +124,7 @@ def ensure_started(settings: Settings, *, within: float = START_TIMEOUT) -> Brok
         try:
             with locked(place / "start.lock", within=within, what="the start of the private server"):
                 if not is_locked(mark):
-                    return _start_or_join(settings, place, time.monotonic() + within)
+                    return _start_or_join(settings, place, time.monotonic() + within, on_start)
         except FileNotFoundError:
             continue  # down deleted the folder while we waited for it
 
@@ -202,7 +204,9 @@ def _unpublish(place: Path) -> None:
     (place / "address").unlink(missing_ok=True)
 
 
-def _start_or_join(settings: Settings, place: Path, deadline: float) -> BrokerAddress:
+def _start_or_join(
+    settings: Settings, place: Path, deadline: float, on_start: Callable[[], None] | None
+) -> BrokerAddress:
     found = find_running(settings)
     if found is not None:
         return found
@@ -216,6 +220,8 @@ def _start_or_join(settings: Settings, place: Path, deadline: float) -> BrokerAd
         if _taken(alive):
             _unpublish(place)
             _spawn(settings, place, address, alive)
+            if on_start is not None:
+                on_start()
     finally:
         os.close(alive)
     _wait_ready(settings, place, address, deadline)

@@ -287,9 +287,9 @@ class Inspector:
         """Pause *queue* for *for_ms* (0: until it is resumed); until when in ms, 0 without end."""
         return self._live.change(calls.pause(self._live.keys, queue, for_ms=for_ms, reason=reason, who=who))
 
-    def resume(self, queue: str, who: str = "") -> None:
-        """Resume *queue*."""
-        self._live.change(calls.resume(self._live.keys, queue, who=who))
+    def resume(self, queue: str, who: str = "") -> bool:
+        """Resume *queue*; returns whether it was paused."""
+        return self._live.change(calls.resume(self._live.keys, queue, who=who))
 
     def purge(self, queue: str, who: str = "", reason: str = "purged by an operator") -> int:
         """Cancel all tasks that stand in line in *queue*; how many. Those that workers hold stay."""

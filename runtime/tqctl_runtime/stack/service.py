@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tqctl_runtime.broker import embedded
 from tqctl_runtime.broker.locks import private_folder
 from tqctl_runtime.core.errors import TqctlError
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import configure, get_logger
+from tqctl_runtime.stack import private
 from tqctl_runtime.stack.order import Answer, Order, exit_code
 
 _PR_SET_PDEATHSIG = 1
@@ -26,15 +26,20 @@ _log = get_logger("service")
 def serve(role: str, settings: Settings, *, name: str | None = None) -> int:
     """Be a ``worker`` or a ``coordinator`` until told to stop, logging to standard error; returns the exit code.
 
-    Starts the private server where the context has one.
+    Starts the private server where the context has one, and stops it again where the start fails.
 
     Raises:
         TqctlError: the start did not work.
     """
-    embedded.ensure_started(settings)
     private_folder(settings.context_home)
     configure(settings, role=role)
-    return _be(role, settings, name=name or f"{role}-{os.getpid()}", log=None, ready=lambda: None)
+    _, has_started = private.join(settings)
+    was_ready: list[bool] = []
+    try:
+        return _be(role, settings, name=name or f"{role}-{os.getpid()}", log=None, ready=lambda: was_ready.append(True))
+    finally:
+        if has_started and not was_ready:
+            private.stop_unless_used(settings, _log.warning)
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from tqctl_runtime.core.errors import Conflict, TqctlError, Unavailable
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.files import rotate, tail
 from tqctl_runtime.observe.logging import get_logger
+from tqctl_runtime.stack import private
 from tqctl_runtime.stack.child import Child
 from tqctl_runtime.stack.events import EventWriter
 
@@ -138,10 +139,8 @@ class Supervisor:
             held.callback(signal.signal, number, signal.signal(number, handler))
 
     def _start(self) -> None:
-        was_running = self._settings.redis_url is not None or embedded.is_running(self._settings)
-        address = embedded.ensure_started(self._settings)
-        self._started_broker = not was_running
-        self._tell(f"broker {'joined' if was_running else 'started'} at {address.display}")
+        address, self._started_broker = private.join(self._settings)
+        self._tell(f"broker {'started' if self._started_broker else 'joined'} at {address.display}")
         self._start_ready([self._coordinator])
         self._start_ready(self._workers)
 
@@ -215,7 +214,7 @@ class Supervisor:
         self._hurry.set()
         _end([*self._workers, self._coordinator], time.monotonic() + _UNDO_TIMEOUT)
         if self._started_broker:
-            self._shut_broker()
+            private.stop_unless_used(self._settings, self._tell)
 
     def _end(self) -> int:
         """Workers drained, then the coordinator with an empty journal, then the private server where we stop it."""
@@ -229,19 +228,9 @@ class Supervisor:
         for child in killed:
             self._tell(f"{child.name} had to be killed")
         if self._stops_broker and settings.redis_url is None:
-            self._shut_broker()
+            private.stop_unless_used(settings, self._tell)
         self._tell("stopped")
         return _FORCED if killed or _FORCED in codes else 0
-
-    def _shut_broker(self) -> None:
-        others = [info for info in registry.living(self._settings) if info.pid != os.getpid()]
-        if others:
-            self._tell(f"the private server stays: {', '.join(info.name for info in others)} use it")
-            return
-        try:
-            embedded.shutdown(self._settings)
-        except Unavailable as error:
-            self._tell(f"the private server does not stop: {error.message}")
 
 
 def _hold_place(held: ExitStack, settings: Settings) -> None:

@@ -10,7 +10,11 @@
 --- include gate
 --- include paused
 local queues, workers, leaders = {}, {}, {}
-for _, name in ipairs(redis.call('SMEMBERS', k_queues)) do
+local names = redis.call('SMEMBERS', k_queues)
+for _, name in ipairs(redis.call('HKEYS', k_pause)) do
+  if is_paused(name) and redis.call('SISMEMBER', k_queues, name) == 0 then names[#names + 1] = name end
+end
+for _, name in ipairs(names) do
   local head = redis.call('ZRANGE', k_ready(name), 0, 0)
   local why = is_paused(name) and redis.call('HGET', k_pausewhy, name)
   for _, value in ipairs({name, redis.call('ZCARD', k_ready(name)), redis.call('ZCARD', k_suspects(name)),
