@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -155,20 +156,20 @@ def wall_ms(argv: Sequence[str], env: Mapping[str, str], timeout: float = 20.0, 
     Raises:
         BenchError: it failed or took longer than *timeout* seconds.
     """
+    null = subprocess.DEVNULL
     began = time.perf_counter()
+    process = subprocess.Popen(argv, env=dict(env), cwd=cwd, stdin=null, stdout=null, stderr=null)
+    # Popen.wait with a time-out polls, at last each 50 ms, and would round every figure up to its next look.
+    end = os.pidfd_open(process.pid)
     try:
-        done = subprocess.run(
-            argv,
-            env=dict(env),
-            cwd=cwd,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise BenchError(f"{' '.join(argv)}: longer than {timeout:.0f} s") from None
-    if done.returncode != 0:
-        raise BenchError(f"{' '.join(argv)}: exit {done.returncode}")
-    return (time.perf_counter() - began) * 1000
+        has_ended = bool(select.select([end], [], [], timeout)[0])
+        took = (time.perf_counter() - began) * 1000
+    finally:
+        os.close(end)
+    if not has_ended:
+        process.kill()
+        process.wait()
+        raise BenchError(f"{' '.join(argv)}: longer than {timeout:.0f} s")
+    if process.wait() != 0:
+        raise BenchError(f"{' '.join(argv)}: exit {process.returncode}")
+    return took
