@@ -321,6 +321,11 @@ def test_workers_and_their_handlers_are_shown(side: Side, client: Client, inspec
     assert inspector.handler("echo")["workers"] == ["hand"]
     with pytest.raises(UnknownHandler, match="ecko"):
         inspector.handler("ecko")
+    for silence, state in ((1_000, "running"), (20_000, "deaf")):
+        figures = {"state": "running", "claim_silence_ms": silence}
+        beat = worker_calls.heartbeat(side.keys, side.worker, lease_ms=60_000, held=[], figures=figures)
+        side.wire.call(beat)
+        assert [worker.state for worker in inspector.workers()] == [state]
 
 
 def test_the_leading_coordinator_is_shown_with_its_term(side: Side, inspector: Inspector) -> None:

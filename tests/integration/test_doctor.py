@@ -10,6 +10,7 @@ from tests.support.environment import Environment
 from tests.support.servers import RedisServer
 from tests.support.wait import wait_until
 from tqctl_runtime import doctor, stack
+from tqctl_runtime.broker import worker_calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
@@ -149,6 +150,19 @@ def test_a_folder_that_others_may_enter_is_told(settings: Settings) -> None:
     settings.context_home.chmod(0o755)
 
     assert problems(settings)["files"].hint == f"chmod 700 {settings.context_home}"
+
+
+def test_a_worker_that_renews_its_lease_and_claims_nothing_is_told(settings: Settings) -> None:
+    keys = Keys(settings.namespace)
+    with Wire(BrokerAddress.of(settings)) as wire:
+        info = {"name": "box-1", "host": "box", "pid": 77}
+        wire.call(worker_calls.register(keys, "wrk_1", lease_ms=60_000, info=info, rows=[]))
+        figures = {"claim_silence_ms": 42_000}
+        wire.call(worker_calls.heartbeat(keys, "wrk_1", lease_ms=60_000, held=[], figures=figures))
+
+    found = problems(settings)["workers"]
+    assert found.message == "box-1 renews its lease and has claimed nothing for 42 s"
+    assert "kill 77 on box" in found.hint
 
 
 def test_tasks_in_a_queue_that_nobody_serves_are_only_told_beside_live_workers(settings: Settings) -> None:

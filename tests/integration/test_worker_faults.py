@@ -48,9 +48,9 @@ def has_lines(path: Path, count: int) -> bool:
     return len(lines_of(path)) >= count
 
 
-def hold(world: World, tmp_path: Path) -> str:
+def hold(world: World, tmp_path: Path, handler: str = "hold") -> str:
     payload = {"started": str(tmp_path / "started"), "until": str(tmp_path / "until")}
-    return world.submit("hold", payload)[0]
+    return world.submit(handler, payload)[0]
 
 
 def test_a_killed_workers_task_runs_again_elsewhere_and_its_death_counts(world: World, tmp_path: Path) -> None:
@@ -144,9 +144,11 @@ def test_async_tasks_whose_executor_dies_are_suspects_and_run_alone_next(world: 
     assert world.outcomes(deadly) == ["interrupted", "died", "died", "died"]
 
 
-def test_a_stopped_workers_late_end_is_refused_and_counted(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", ["hold", "overlapping_hold"])
+def test_a_stopped_workers_late_end_is_refused_and_counted(world: World, tmp_path: Path, handler: str) -> None:
+    """It hands back what its nursery killed, or offers the result of what may overlap: both come too late."""
     first = world.worker(lease=3_000)
-    task_id = hold(world, tmp_path)
+    task_id = hold(world, tmp_path, handler)
     world.until_state(State.RUNNING, task_id)
     first.signal(signal.SIGSTOP)
     second = world.worker(lease=30_000)

@@ -66,6 +66,43 @@ async def async_hold(started: str, until: str) -> str:
     return "held"
 
 
+@handler(overlap_ok=True)
+def overlapping_hold(started: str, until: str) -> int:
+    with open(started, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    wait_for(until)
+    return os.getpid()
+
+
+def write_stamp(fd: int) -> None:
+    """Write who lives and what time it is, in milliseconds, over what stands there: all of it or nothing."""
+    os.pwrite(fd, b"%010d %020d" % (os.getpid(), time.time_ns() // 1_000_000), 0)
+
+
+@handler
+def stamp(path: str, until: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    while not Path(until).exists():
+        write_stamp(fd)
+        time.sleep(0.005)
+
+
+@handler
+async def async_stamp(path: str, until: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    while not Path(until).exists():
+        write_stamp(fd)
+        await asyncio.sleep(0.005)
+
+
+@handler(overlap_ok=True)
+async def overlapping_stamp(path: str, until: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    while not Path(until).exists():
+        write_stamp(fd)
+        await asyncio.sleep(0.005)
+
+
 @handler
 def spin() -> None:
     while True:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import redis
+
 from tests.integration.worker_rig import APP
 from tests.support.wait import wait_until
 from tqctl_runtime.broker import calls, leader_calls, views
@@ -169,6 +171,10 @@ class World:
     def cancel(self, *ids: str) -> None:
         """Ask for *ids* to be cancelled."""
         self.wire.call(calls.cancel(self.keys, ids, reason="not wanted", who="test"))
+
+    def server(self) -> redis.Redis:
+        """A connection of its own, for what no script does."""
+        return redis.Redis.from_url(self.url, protocol=2, socket_timeout=10)
 
     def overview(self) -> views.Overview:
         """The live figures."""

@@ -29,6 +29,7 @@ class Proxy:
         self._never = threading.Event()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._stranded: set[socket.socket] = set()
         self._closed = False
         self.accepted = 0
         self.resume()
@@ -64,6 +65,11 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Hold each chunk of bytes that long, in both directions."""
         self._delay = seconds
+
+    def strand(self) -> None:
+        """Lose all bytes of the connections that are open now and tell neither end; new ones are served."""
+        with self._lock:
+            self._stranded |= self._sockets
 
     def cut(self) -> None:
         """Reset every open connection; bytes that are held are lost. New connections are served."""
@@ -123,6 +129,8 @@ class Proxy:
                 self._flows[direction].wait()
                 if source not in self._sockets:
                     return
+                if source in self._stranded:
+                    continue
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:

@@ -90,7 +90,11 @@ class Link:
         async with self._blocking_turn:
             connection = self._blocking or self._new_connection()
             self._blocking = None
-            reply = await self._exchange(connection, call, block + BLOCK_MARGIN)
+            try:
+                reply = await self._exchange(connection, call, block + BLOCK_MARGIN)
+            except BrokerUnavailable:
+                await self._drop_idle()
+                raise
             self._blocking = connection
         return call.decode(reply)
 
@@ -140,16 +144,19 @@ class Link:
             try:
                 reply = await self._exchange(connection, call, seconds)
             except BrokerUnavailable:
-                # The others of this pool most likely lead to the same dead server.
-                stale, self._idle = self._idle, []
-                for other in stale:
-                    await other.disconnect(nowait=True)
+                await self._drop_idle()
                 raise
             if self._closed:
                 await connection.disconnect()
             else:
                 self._idle.append(connection)
             return reply
+
+    async def _drop_idle(self) -> None:
+        """Let the other connections go after one broke: they most likely lead to the same dead server."""
+        stale, self._idle = self._idle, []
+        for other in stale:
+            await other.disconnect(nowait=True)
 
     async def _exchange(self, connection: AbstractConnection, call: Call[Any] | _Plain, seconds: float) -> Any:
         if self._closed:

@@ -101,6 +101,10 @@ def log_entries(
     return Call("log_entries", ["XRANGE", keys.build("log", task_id), f"({after}", "+", "COUNT", count], read)
 
 
+#: A claim loop is back from any lost reply or half-open connection sooner, in milliseconds.
+_DEAF_AFTER_MS = 15_000
+
+
 class LiveQueue(NamedTuple):
     """A queue as Redis knows it. *head* is the id of the next task; *pause* None where it is not paused."""
 
@@ -119,6 +123,11 @@ class LiveWorker(NamedTuple):
     figures: dict[str, Any]
     lease_until: int
     held: int
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it renews its lease and claims nothing, though it has places: it said so with its last heartbeat."""
+        return int(self.figures.get("claim_silence_ms", 0)) > _DEAF_AFTER_MS
 
 
 class Leader(NamedTuple):

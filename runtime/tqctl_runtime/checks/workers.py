@@ -19,6 +19,13 @@ def check(scene: Scene) -> Iterator[Finding]:
         yield problem("no worker", "tqctl worker start --app MODULE")
         return
     yield ok(f"{len(live)} live")
+    for worker in live:
+        if worker.is_deaf:
+            seconds = worker.figures["claim_silence_ms"] // 1000
+            yield problem(
+                f"{worker.info.get('name', worker.id)} renews its lease and has claimed nothing for {seconds} s",
+                f"its log tells why; restart it: kill {worker.info.get('pid')} on {worker.info.get('host')}",
+            )
     served = {queue for worker in live for queue in worker.info.get("queues", [])}
     for queue in overview.queues:
         waiting = queue.ready + queue.suspects

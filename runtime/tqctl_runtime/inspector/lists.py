@@ -76,6 +76,8 @@ def live_workers(overview: Overview) -> list[WorkerInfo]:
 def _worker(item: LiveWorker, now: int) -> WorkerInfo:
     info, figures = item.info, dict(item.figures)
     said = str(figures.pop("state", "") or "running")
+    if item.is_deaf:
+        said = "deaf"
     return WorkerInfo(
         id=item.id,
         name=str(info.get("name") or item.id),

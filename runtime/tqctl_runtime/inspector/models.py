@@ -48,7 +48,10 @@ class QueueInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A registered worker. *state* is what it said last, or ``late``: its lease has ended and nobody reaped it yet."""
+    """A registered worker. *state* is what it said last, or one of two others.
+
+    ``late``: its lease has ended and nobody reaped it yet; ``deaf``: it renews its lease and claims nothing.
+    """
 
     id: str
     name: str

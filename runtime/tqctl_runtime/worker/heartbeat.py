@@ -73,7 +73,7 @@ class Heartbeat:
             self._owner.on_trust()
 
     def beat_now(self) -> None:
-        """Renew at once: a cancel request was told, its reason comes with the reply."""
+        """Renew at once, with fresh figures."""
         self._now.set()
 
     def check(self) -> None:

@@ -32,6 +32,8 @@ _CLAIMS_AT_ONCE = 500
 #: What one round may carry, in bytes of details: a journal entry has a bound too.
 _BYTES_AT_ONCE = 4 * 1_048_576
 _POLL = 1.0
+#: After such a silence the next heartbeat is made at once, so that nobody takes us for deaf; in seconds.
+_LONG_SILENCE = 5.0
 
 
 class LaneOwner(Protocol):
@@ -55,6 +57,9 @@ class LaneOwner(Protocol):
     def take(self, claimed: Sequence[Claimed]) -> None:
         """Tasks were claimed."""
 
+    def on_heard(self) -> None:
+        """The broker answered after a long silence."""
+
 
 class Lane:
     """Rounds, one after another."""
@@ -76,6 +81,7 @@ class Lane:
         self._places = asyncio.Event()
         self._in_flight = False
         self._rings = 0
+        self._turned_at = self._loop.time()
         #: Claimed by the last round and not handed out yet.
         self._claimed: list[Claimed] = []
 
@@ -94,6 +100,14 @@ class Lane:
         """Whether every end was taken by the broker."""
         return not self.outbox and not self._in_flight
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the broker last answered a round, or since there was no place to claim for.
+
+        About a second at most while all is well, busy or idle; it grows while the worker is deaf.
+        """
+        return self._loop.time() - self._turned_at
+
     async def run(self) -> None:
         """Make rounds for ever."""
         while True:
@@ -109,14 +123,16 @@ class Lane:
             self._places.clear()
             if self._may_have_tasks or self._owner.wanted() == 0:
                 continue
+            pause = 0.0
             try:
                 await self._link.blocking(wait_for_bell(self._keys, self.queues, seconds=_POLL), _POLL)
             except TqctlError as error:
                 log.debug("bell: %s", error)
-                await asyncio.sleep(_POLL)
+                pause = _POLL
             self._rings += 1
             self._may_have_tasks = True
             self._wake.set()
+            await asyncio.sleep(pause)
 
     async def _round_if_needed(self) -> bool:
         """Make a round if there is a reason for one; False where there was nothing to do."""
@@ -128,6 +144,8 @@ class Lane:
                 self._owner.take(claimed)
             elif places:
                 self._places.set()
+            else:
+                self._turned_at = self._loop.time()
             return bool(claimed)
         ends = self._next_ends()
         del self.outbox[: len(ends)]
@@ -141,6 +159,10 @@ class Lane:
             self._owner.take(claimed)
         reply = await exchange
         self._in_flight = False
+        was_silent = self.silence > _LONG_SILENCE
+        self._turned_at = self._loop.time()
+        if was_silent:
+            self._owner.on_heard()
         self.rounds += 1
         if places:
             self._may_have_tasks = len(reply.claimed) >= places or self._rings != rings

@@ -170,6 +170,7 @@ class Supervisor:
             "busy": self.pool.busy,
             "rounds": self.lane.rounds,
             "stale": self.lane.stale,
+            "claim_silence_ms": round(self.lane.silence * 1000),
             "executors": len(self.pool.executors),
         }
 
@@ -340,6 +341,10 @@ class Supervisor:
             else:
                 ready.append(held)
         self.pool.add(ready)
+
+    def on_heard(self) -> None:
+        """The broker answers the lane again: say so."""
+        self._heartbeat.beat_now()
 
     def settle(self, ended: Ended, code: int) -> None:
         """The broker has taken, or refused, the end of a task."""
