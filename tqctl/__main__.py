@@ -34,11 +34,14 @@ EXIT_CODES = {
     "check": 20,
     "unavailable": 69,
     "broker_unavailable": 69,
+    "not_open": 69,
+    "under_repair": 69,
     "broker_timeout": 69,
     "record_unavailable": 69,
     "busy": 75,
     "config": 78,
     "stores_differ": 78,
+    "needs_repair": 78,
     "wait_timeout": 124,
 }
 BUG, INTERRUPTED = 1, 130

@@ -155,13 +155,11 @@ def _record_and_forget(ask: Ask) -> None:
     assert [unpack_stream(entry.rows)[0][0] for entry in entries] == [b"S", b"K", b"R", b"T", b"K", b"K", b"T", b"L"]
     assert ask(leader_calls.read_journal, entries[-1].stream_id, count=1, block_ms=1) == []
     assert ask(leader_calls.journal_last) == entries[-1].stream_id
-    assert ask(leader_calls.journal_edge, entries[0].stream_id) is True
     assert ask(calls.watermark) == calls.Watermark(Position(0, 0), 0, 0, 0)
     published = ask(
         leader_calls.publish, term=1, epoch=1, seq=8, stream_id=entries[-1].stream_id, rows=11, size=500, keep_ms=0
     )
     assert (published.now, published.seq) == (NOW, 8)
-    assert ask(leader_calls.journal_edge, "1-0") is False
     assert ask(calls.watermark) == calls.Watermark(Position(1, 8), 11, 500, NOW)
     assert ask(calls.journal_position) == Position(1, 8)
     assert ask(leader_calls.forget, [("A", 3), ("B", 3)], term=1) == ["A"]

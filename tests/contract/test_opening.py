@@ -9,11 +9,13 @@ import pytest
 
 from tests.support.environment import Environment
 from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.leader_calls import open_gate, pairing
+from tqctl_runtime.broker.leader_calls import journal_last, open_gate, pairing
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.core.errors import StoresDiffer
+from tqctl_runtime.core.submission import build_submission
 from tqctl_runtime.record import Store, open_store
 
 
@@ -31,6 +33,14 @@ class Pair:
 
     def record_something(self) -> None:
         self.store.database.execute("UPDATE checkpoint SET sequence = 7, rows = 9")
+
+    def record_all(self) -> None:
+        """A task is submitted, and the record says that it has it."""
+        done = self.wire.call(submit(self.keys, [build_submission("echo", {})]))
+        last = self.wire.call(journal_last(self.keys))
+        self.store.database.execute(
+            "UPDATE checkpoint SET stream_id = ?, sequence = ?, rows = 1", (last, done.position.seq)
+        )
 
     def close(self) -> None:
         self.store.close()
@@ -55,11 +65,22 @@ def test_a_fresh_pair_is_opened_in_epoch_one_and_both_hold_one_pairing_id(stores
 
 def test_an_open_pair_is_joined(stores: Pair) -> None:
     first = open_namespace(stores.store, stores.wire, stores.keys)
-    stores.record_something()
+    stores.record_all()
 
     again = open_namespace(stores.store, stores.wire, stores.keys)
 
-    assert (again.pairing, again.is_new) == (first.pairing, False)
+    assert (again.pairing, again.epoch, again.is_new) == (first.pairing, 1, False)
+
+
+def test_the_record_remembers_where_its_redis_is(stores: Pair) -> None:
+    open_namespace(stores.store, stores.wire, stores.keys, place="redis://before:6379/0")
+    stores.record_all()
+
+    open_namespace(stores.store, stores.wire, stores.keys)
+
+    known = stores.store.checkpoint()
+    assert known is not None
+    assert known.broker == stores.wire.address.display
 
 
 def test_a_new_record_takes_the_pairing_id_of_an_open_redis(stores: Pair) -> None:
@@ -81,14 +102,30 @@ def test_a_record_that_holds_nothing_opens_its_redis_under_its_own_pairing_id(st
     assert opened.pairing == "par_before_a_crash"
 
 
-def test_an_empty_redis_beside_a_record_with_tasks_is_refused(stores: Pair) -> None:
-    stores.store.pair("par_known", 3)
+def test_an_empty_redis_at_another_address_than_before_is_left_alone(stores: Pair) -> None:
+    stores.store.pair("par_known", 3, "redis://before:6379/0")
     stores.record_something()
 
-    with pytest.raises(StoresDiffer, match="up to entry 7 of epoch 3"):
+    with pytest.raises(StoresDiffer) as refused:
         open_namespace(stores.store, stores.wire, stores.keys)
 
-    assert stores.held_by_redis() is None
+    assert stores.wire.address.display in refused.value.message
+    assert "redis://before:6379/0" in refused.value.message
+    assert "up to entry 7 of epoch 3" in refused.value.message
+    assert "tqctl doctor --repair" in (refused.value.hint or "")
+    assert stores.wire.command("EXISTS", stores.keys.meta) == 0
+
+
+def test_an_empty_redis_where_it_was_before_is_opened_in_the_next_epoch(stores: Pair) -> None:
+    stores.store.pair("par_known", 3, stores.wire.address.display)
+    stores.record_something()
+
+    opened = open_namespace(stores.store, stores.wire, stores.keys)
+
+    known = stores.store.checkpoint()
+    assert known is not None
+    assert stores.held_by_redis() == (4, "par_known") == (opened.epoch, opened.pairing)
+    assert (known.epoch, known.sequence, known.stream_id) == (4, 0, "0-0")
 
 
 def test_a_redis_of_another_pair_is_refused(stores: Pair) -> None:
@@ -100,12 +137,15 @@ def test_a_redis_of_another_pair_is_refused(stores: Pair) -> None:
 
 
 @pytest.mark.parametrize(("redis_epoch", "record_epoch"), [(1, 2), (2, 1)])
-def test_another_epoch_on_either_side_is_refused(stores: Pair, redis_epoch: int, record_epoch: int) -> None:
+def test_a_half_in_an_earlier_epoch_is_repaired_into_a_later_one_than_both(
+    stores: Pair, redis_epoch: int, record_epoch: int
+) -> None:
     stores.store.pair("par_known", record_epoch)
     stores.wire.call(open_gate(stores.keys, epoch=redis_epoch, pairing="par_known"))
 
-    with pytest.raises(StoresDiffer, match="epoch"):
-        open_namespace(stores.store, stores.wire, stores.keys)
+    opened = open_namespace(stores.store, stores.wire, stores.keys)
+
+    assert stores.held_by_redis() == (3, "par_known") == (opened.epoch, opened.pairing)
 
 
 def test_coordinators_that_start_at_once_agree_on_one_pairing_id(pair: Environment) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.environment import Environment
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, drop_namespace
 from tests.support.wait import wait_until
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.calls import submit, watermark
@@ -89,15 +89,32 @@ def test_a_coordinator_records_the_whole_journal_before_it_stops(pair: Environme
         assert store.database.rows("SELECT count(*) FROM tasks") == [(500,)]
 
 
-def test_a_coordinator_refuses_an_empty_redis_beside_a_record_with_tasks(pair: Environment) -> None:
+def test_a_coordinator_refuses_an_empty_redis_at_another_address_than_before(pair: Environment) -> None:
     with open_store(pair.settings()) as store:
-        store.pair("par_of_a_lost_redis", 2)
+        store.pair("par_of_another_redis", 2, "redis://before:6379/0")
         store.database.execute("UPDATE checkpoint SET sequence = 7, rows = 9")
 
     ended = pair.run("coordinator", "start")
 
     assert ended.returncode == 78
-    assert "up to entry 7 of epoch 2" in ended.stderr
+    for told in ("redis://before:6379/0", BrokerAddress.of(pair.settings()).display, "tqctl doctor --repair"):
+        assert told in ended.stderr
+
+
+def test_coordinators_repair_the_namespace_that_is_lost_under_them(pair: Environment) -> None:
+    processes = {pair.start("coordinator", "start").pid for _ in range(2)}
+    wait_until(lambda: leader_pid(pair) in processes, "one leads", ignore=(Exception,))
+    keys = Keys(pair.namespace)
+    with Wire(BrokerAddress.of(pair.settings())) as wire:
+        tasks = [build_submission("echo", {"message": number}) for number in range(50)]
+        last = wire.call(submit(keys, tasks)).position
+        wait_until(lambda: wire.call(watermark(keys)).covers(last), "they are recorded")
+
+        drop_namespace(str(pair.redis_url), pair.namespace)
+
+        wait_until(lambda: leader_pid(pair) in processes, "one leads again", ignore=(Exception,))
+        assert wire.call(watermark(keys)).position.epoch in (0, 2)
+        assert wire.command("HLEN", keys.build("st")) == 50
 
 
 class Ground:

@@ -45,4 +45,4 @@ def test_no_script_spells_a_key(path: Path) -> None:
 
 @pytest.mark.parametrize("path", OPERATIONS + INCLUDES, ids=lambda path: path.stem)
 def test_time_is_asked_in_one_place(path: Path) -> None:
-    assert "'TIME'" not in body(path) or path.stem == "gate"
+    assert "'TIME'" not in body(path) or path.stem == "clock"

@@ -10,7 +10,7 @@ import pytest
 from tests.scripts.rig import MINUTE, NOW, Rig, task
 from tqctl_runtime.broker import leader_calls
 from tqctl_runtime.broker.leader_calls import COORDINATOR, Election, Opened
-from tqctl_runtime.core.errors import LeaseLost
+from tqctl_runtime.core.errors import LeaseLost, StoresDiffer
 
 TTL = 15_000
 
@@ -167,6 +167,20 @@ def test_publishing_tells_the_watermark_and_trims_behind_the_anchor(rig: Rig) ->
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("epoch", "seq"), [(1, 2), (2, 1)])
+def test_what_this_journal_never_had_cannot_be_told_as_recorded(rig: Rig, epoch: int, seq: int) -> None:
+    rig.lead()
+    rig.submit(task("A"))
+    call = leader_calls.publish(
+        rig.keys, term=1, epoch=epoch, seq=seq, stream_id="5-0", rows=1, size=1, keep_ms=0, now=rig.now
+    )
+
+    with rig.changes() as seen, pytest.raises(StoresDiffer, match="the journal ends at 1 of epoch 1"):
+        rig.do(call)
+
+    assert (seen.keys, seen.rows) == ({}, [])
+
+
 def test_the_anchor_stays_however_little_is_kept(rig: Rig) -> None:
     rig.lead()
     rig.submit(task("A"))
@@ -177,7 +191,7 @@ def test_the_anchor_stays_however_little_is_kept(rig: Rig) -> None:
         rig.keys, term=1, epoch=1, seq=2, stream_id=last, rows=2, size=1, keep_ms=0, now=rig.now
     )
     rig.do(call)
-    assert rig.do(leader_calls.journal_edge(rig.keys, last))
+    assert last in [entry.stream_id for entry in rig.entries()]
 
 
 def test_the_watermark_covers_positions_of_its_own_epoch(rig: Rig) -> None:
@@ -215,6 +229,7 @@ def test_each_publication_is_heard(rig: Rig) -> None:
     with redis.Redis(connection_pool=rig.client.connection_pool) as client, client.pubsub() as listener:
         listener.subscribe(rig.keys.watermark_channel)
         assert listener.get_message(timeout=5)["type"] == "subscribe"
+        rig.submit(task("A"))
         writes(rig, 1)["publish"]()
         assert listener.get_message(timeout=5)["data"] == b"1 1"
 

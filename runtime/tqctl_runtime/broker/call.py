@@ -5,7 +5,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.scripts import Script, load
-from tqctl_runtime.core.errors import BrokerUnavailable, Busy, LeaseLost, StoresDiffer, TqctlError
+from tqctl_runtime.core.errors import BrokerUnavailable, Busy, LeaseLost, NotOpen, StoresDiffer, TqctlError
 
 R = TypeVar("R")
 Word = bytes | str | int
@@ -67,10 +67,12 @@ def translate_error(message: str) -> TqctlError:
     if word == "OOM":
         return Busy("the broker's memory is full", retry_after=5.0, hint="tqctl doctor")
     if word == "NOEPOCH":
-        return BrokerUnavailable(
-            "the namespace is not open: no coordinator has started on it yet, or it lost its data",
+        return NotOpen(
+            "the namespace is not open: no coordinator has started on it yet, or it is being repaired",
             hint="tqctl up --detach, or: tqctl coordinator start",
         )
+    if word == "WENTBACK":
+        return StoresDiffer(rest, hint="tqctl doctor --repair -n")
     if word == "LAYOUT":
         return StoresDiffer(f"another version works here: {rest}", hint="tqctl doctor")
     if word in ("NOTLEADER", "OLDREQUEST"):
@@ -84,4 +86,4 @@ def translate_error(message: str) -> TqctlError:
     return TqctlError(f"the broker answered: {message}")
 
 
-_CODES = frozenset({"BUSY", "OOM", "NOEPOCH", "LAYOUT", "NOTLEADER", "OLDREQUEST"})
+_CODES = frozenset({"BUSY", "OOM", "NOEPOCH", "LAYOUT", "NOTLEADER", "OLDREQUEST", "WENTBACK"})

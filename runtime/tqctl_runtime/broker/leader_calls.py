@@ -23,9 +23,10 @@ class Opened:
     is_new: bool
 
 
-def open_gate(keys: Keys, *, epoch: int, pairing: str, now: int = 0) -> Call[Opened]:
-    """Open a namespace that has no epoch, or learn the one it has."""
-    return script_call(keys, "open", lambda r: Opened(int(r[0]), text(r[1]), r[2] == 1), epoch, pairing, now=now)
+def open_gate(keys: Keys, *, epoch: int, pairing: str, repair_term: int | None = None, now: int = 0) -> Call[Opened]:
+    """Open a namespace that has no epoch, or learn the one it has. One under repair is opened in its term alone."""
+    args = (epoch, pairing, "" if repair_term is None else repair_term)
+    return script_call(keys, "open", lambda r: Opened(int(r[0]), text(r[1]), r[2] == 1), *args, now=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +160,6 @@ def _entry(item: list[Any]) -> Entry:
 def _whole(value: bytes | None) -> int:
     # An entry that nobody of ours wrote must reach the quarantine, not stop the reading.
     return int(value) if value and value.isdigit() else 0
-
-
-def journal_edge(keys: Keys, stream_id: str) -> Call[bool]:
-    """Whether the entry *stream_id* is still there: the anchor of the recorder's checkpoint."""
-    return Call("journal_edge", ["XRANGE", keys.build("journal"), stream_id, stream_id], bool)
 
 
 def journal_last(keys: Keys) -> Call[str | None]:

@@ -41,6 +41,8 @@ class Link:
 
     def __init__(self, address: BrokerAddress, *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
         self.address = address
+        #: How often a connection was given up: while it stays, the server is the one that it was.
+        self.drops = 0
         self._connect_timeout = connect_timeout
         self._idle: list[AbstractConnection] = []
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -175,6 +177,7 @@ class Link:
             raise lost(self.address, error) from None
         finally:
             if not whole:
+                self.drops += 1
                 await connection.disconnect(nowait=True)
         if isinstance(reply, str):
             await connection.disconnect(nowait=True)

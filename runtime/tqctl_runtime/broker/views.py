@@ -57,6 +57,17 @@ def _live(task_id: str, epoch: int, values: list[Any]) -> LiveTask | None:
     raw, envelope, progress, detail, reason, rank = values
     if not raw:
         return None
+    return read_line(task_id, epoch, raw)._replace(
+        envelope=envelope,
+        progress=json.loads(progress) if progress else None,
+        detail=detail,
+        cancel_reason=text(reason),
+        rank=rank,
+    )
+
+
+def read_line(task_id: str, epoch: int, raw: bytes) -> LiveTask:
+    """The task in *raw*, its line in ``st``; envelope, progress, detail, reason and rank stand elsewhere."""
     line = _LINE.unpack_from(raw)
     queue, token, key = raw[_LINE.size :].split(b"\x00")[:3]
     return LiveTask(
@@ -78,11 +89,11 @@ def _live(task_id: str, epoch: int, values: list[Any]) -> LiveTask | None:
         is_suspect=bool(line[14]),
         is_cancel_requested=bool(line[15]),
         idempotency_key=key.decode(),
-        envelope=envelope,
-        progress=json.loads(progress) if progress else None,
-        detail=detail,
-        cancel_reason=text(reason),
-        rank=rank,
+        envelope=b"",
+        progress=None,
+        detail=b"",
+        cancel_reason="",
+        rank=-1,
     )
 
 

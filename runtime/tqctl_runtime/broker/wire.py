@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import hiredis
 
 from tqctl_runtime.broker.call import translate_error
-from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, ConfigError, TqctlError
+from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, ConfigError, NotOpen, TqctlError
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.address import BrokerAddress
@@ -171,10 +171,18 @@ def _pack(*commands: Sequence[Any]) -> bytes:
 
 
 class Wire:
-    """A blocking connection to one broker, made at the first call. Threads may share it; they take turns."""
+    """A blocking connection to one broker, made at the first call. Threads may share it; they take turns.
 
-    def __init__(self, address: BrokerAddress, *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
+    *waits_for_opening*: :meth:`call_idempotent` waits also for a namespace that is being repaired.
+    """
+
+    def __init__(
+        self, address: BrokerAddress, *, connect_timeout: float = CONNECT_TIMEOUT, waits_for_opening: bool = True
+    ) -> None:
         self.address = address
+        #: How often a connection was given up: while it stays, the server is the one that it was.
+        self.drops = 0
+        self._waits_for_opening = waits_for_opening
         self._connect_timeout = connect_timeout
         self._connection: _Connection | None = None
         self._was_connected = False
@@ -220,6 +228,7 @@ class Wire:
             except BrokerUnavailable as error:
                 # A loop of its own: tenacity costs a shell command's start more than the call itself.
                 absent = not self._was_connected and not isinstance(error, BrokerTimeout)
+                absent = absent or (isinstance(error, NotOpen) and not self._waits_for_opening)
                 if absent or time.monotonic() + pause > give_up:
                     raise
             time.sleep(pause)
@@ -271,6 +280,7 @@ class Wire:
     def close(self) -> None:
         """Close the connection; the next call makes a new one."""
         connection, self._connection = self._connection, None
+        self.drops += 1
         if connection is not None:
             connection.close()
 

@@ -23,11 +23,11 @@ from tqctl_runtime.client.options import Options
 from tqctl_runtime.client.outcomes import Ended
 from tqctl_runtime.client.receipts import Durability, Receipt
 from tqctl_runtime.client.recorded import EndReader
-from tqctl_runtime.client.sending import SERVER_TIME, Delivery
+from tqctl_runtime.client.sending import SERVER_TIME, Delivery, repair_under_way
 from tqctl_runtime.client.shapes import Shape, chunks
 from tqctl_runtime.client.sync import NO_PAYLOAD, Item, Payload, own_options, user_name
 from tqctl_runtime.client.waiting import Pending, task_of
-from tqctl_runtime.core.errors import BrokerUnavailable, Busy, TqctlError, WaitTimeout
+from tqctl_runtime.core.errors import BrokerUnavailable, Busy, NotOpen, TqctlError, WaitTimeout
 from tqctl_runtime.core.errors import Pending as NotEnded
 from tqctl_runtime.core.handler import unknown_handler
 
@@ -107,10 +107,10 @@ class AsyncClient:
             if await self.link.call_idempotent(SERVER_TIME) - mark.at >= calls.RECORDER_SILENT_MS:
                 raise receipts.no_recorder()
         call = calls.submit(self.keys, wishes)
-        reply = await self._deliver(call, wishes)
+        reply, drops = await self._deliver(call, wishes)
         wants_record = wanted == "recorded" or (wanted == "auto" and reply.is_recorder_alive)
         if wants_record:
-            await self._confirm(call, wishes, reply)
+            await self._confirm(call, wishes, reply, drops)
         return receipts.make_receipts(reply.accepted, is_alive=reply.is_recorder_alive, is_recorded=wants_record)
 
     async def wait(self, ids: str | Iterable[str], timeout: float | None = None) -> Any:  # noqa: ASYNC109  the word of Client.wait
@@ -224,41 +224,51 @@ class AsyncClient:
         self._has_worked = True
         return reply
 
-    async def _deliver(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.SubmitReply:
+    async def _deliver(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> tuple[calls.SubmitReply, int]:
         delivery: Delivery | None = None
         while True:
+            drops = self.link.drops
             try:
                 reply = await self.link.call(call)
             except (BrokerUnavailable, Busy) as error:
-                delivery = delivery or Delivery([wish.id for wish in wishes], has_worked=self._has_worked)
+                if delivery is None:
+                    has_worked = self._has_worked or await self._is_repaired(error)
+                    delivery = Delivery([wish.id for wish in wishes], has_worked=has_worked)
                 delivery.failed(error)
                 await asyncio.sleep(delivery.pause)
             else:
                 self._has_worked = True
-                return reply
+                return reply, drops
 
-    async def _confirm(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply) -> None:
-        """Wait until the record has what *reply* tells; what a rebuilt broker may have lost is submitted again."""
+    async def _is_repaired(self, error: TqctlError) -> bool:
+        return isinstance(error, NotOpen) and await self.link.call(repair_under_way(self.keys))
+
+    async def _confirm(
+        self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply, drops: int
+    ) -> None:
+        """Wait until the record has what *reply* tells; what a broker that came back may have lost is sent again."""
         give_up = time.monotonic() + receipts.CONFIRM_TIMEOUT
         pause = receipts.FIRST_PAUSE
         while True:
             try:
                 mark = await self.link.call(calls.watermark(self.keys))
             except BrokerUnavailable:
-                reply = await self._again(call, wishes)
+                mark = None
+            if mark is None or self.link.drops != drops:
+                reply, drops = await self._again(call, wishes)
                 continue
             if mark.covers(reply.position):
                 if mark.has_refused(reply):
                     raise receipts.quarantined([wish.id for wish in wishes])
                 return
             if receipts.is_outdated(mark, reply):
-                reply = await self._again(call, wishes)
+                reply, drops = await self._again(call, wishes)
             elif time.monotonic() > give_up:
                 raise receipts.unconfirmed([wish.id for wish in wishes])
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, receipts.LONGEST_PAUSE)
 
-    async def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.SubmitReply:
+    async def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> tuple[calls.SubmitReply, int]:
         try:
             return await self._deliver(call, wishes)
         except TqctlError as error:

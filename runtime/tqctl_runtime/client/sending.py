@@ -12,7 +12,7 @@ from tqctl_runtime.broker.calls import Wish
 from tqctl_runtime.client import receipts
 from tqctl_runtime.client.receipts import Durability, Receipt
 from tqctl_runtime.client.shapes import chunks
-from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, Busy, TqctlError
+from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, Busy, NotOpen, TqctlError
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 #: The server's clock in milliseconds.
 SERVER_TIME: Call[int] = Call("server_time", ("TIME",), lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
+
+
+def repair_under_way(keys: Keys) -> Call[bool]:
+    """Whether the namespace is closed for a repair, rather than never opened."""
+    return Call("repair_under_way", ["HEXISTS", keys.meta, "repair_term"], bool)
 
 
 def is_absent(error: BrokerUnavailable, *, has_worked: bool) -> bool:
@@ -50,8 +55,11 @@ class Delivery:
         if isinstance(error, BrokerUnavailable):
             if is_absent(error, has_worked=self._has_worked):
                 raise error
-            self._is_doubtful = True
+            # A closed namespace carried nothing out.
+            self._is_doubtful = self._is_doubtful or not isinstance(error, NotOpen)
         if time.monotonic() + self.pause > self._give_up:
+            if not self._is_doubtful:
+                raise error
             # Busy says that nothing was queued, which is not known of the sending whose reply was lost.
             raise receipts.doubtful(self._ids, error) from error
         self.pause = min(self.pause * 2, 0.5)
@@ -77,10 +85,10 @@ class Sender:
         if durability == "recorded":
             self._require_recorder()
         call = calls.submit(self._keys, wishes)
-        reply = self._deliver(call, wishes)
+        reply, drops = self._deliver(call, wishes)
         wants_record = durability == "recorded" or (durability == "auto" and reply.is_recorder_alive)
         if wants_record:
-            self._confirm(call, wishes, reply)
+            self._confirm(call, wishes, reply, drops)
         return receipts.make_receipts(reply.accepted, is_alive=reply.is_recorder_alive, is_recorded=wants_record)
 
     def send_many(self, wishes: Iterable[Wish], durability: Durability) -> Iterator[list[Receipt]]:
@@ -109,46 +117,58 @@ class Sender:
                     raise
             yield flying.result()
 
-    def _deliver(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.SubmitReply:
+    def _deliver(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> tuple[calls.SubmitReply, int]:
+        """The answer, and how many connections had been given up before it came."""
         delivery: Delivery | None = None
         while True:
+            drops = self._wire.drops
             try:
                 reply = self._wire.call(call)
             except (BrokerUnavailable, Busy) as error:
-                delivery = delivery or Delivery([wish.id for wish in wishes], has_worked=self._has_worked)
+                if delivery is None:
+                    has_worked = self._has_worked or self._is_repaired(error)
+                    delivery = Delivery([wish.id for wish in wishes], has_worked=has_worked)
                 delivery.failed(error)
                 time.sleep(delivery.pause)
             else:
                 self._has_worked = True
-                return reply
+                return reply, drops
+
+    def _is_repaired(self, error: TqctlError) -> bool:
+        return isinstance(error, NotOpen) and self._wire.call(repair_under_way(self._keys))
 
     def _require_recorder(self) -> None:
         mark = self._wire.call_idempotent(calls.watermark(self._keys))
         if self._wire.call_idempotent(SERVER_TIME) - mark.at >= calls.RECORDER_SILENT_MS:
             raise receipts.no_recorder()
 
-    def _confirm(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply) -> None:
-        """Wait until the record has what *reply* tells; what a rebuilt broker may have lost is submitted again."""
+    def _confirm(
+        self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply, drops: int
+    ) -> None:
+        """Wait until the record has what *reply* tells; what a broker that came back may have lost is sent again."""
         give_up = time.monotonic() + receipts.CONFIRM_TIMEOUT
         pause = receipts.FIRST_PAUSE
         while True:
             try:
                 mark = self._wire.call(calls.watermark(self._keys))
             except BrokerUnavailable:
-                reply = self._again(call, wishes)
+                mark = None
+            # A connection that another thread gave up tells the same: the server may have come back without the task.
+            if mark is None or self._wire.drops != drops:
+                reply, drops = self._again(call, wishes)
                 continue
             if mark.covers(reply.position):
                 if mark.has_refused(reply):
                     raise receipts.quarantined([wish.id for wish in wishes])
                 return
             if receipts.is_outdated(mark, reply):
-                reply = self._again(call, wishes)
+                reply, drops = self._again(call, wishes)
             elif time.monotonic() > give_up:
                 raise receipts.unconfirmed([wish.id for wish in wishes])
             time.sleep(pause)
             pause = min(pause * 1.5, receipts.LONGEST_PAUSE)
 
-    def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> calls.SubmitReply:
+    def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> tuple[calls.SubmitReply, int]:
         try:
             return self._deliver(call, wishes)
         except TqctlError as error:

@@ -19,12 +19,12 @@ from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.leader import Leader
-from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.coordinator.opening import open_namespace, place_of
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
 from tqctl_runtime.coordinator.runner import RoleRunner, pause
 from tqctl_runtime.core.clock import now_ms
-from tqctl_runtime.core.errors import RecordUnavailable, TqctlError, Unavailable
+from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable, TqctlError, Unavailable
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import get_logger
@@ -67,6 +67,7 @@ class Coordinator:
         self._started_at = now_ms()
         self._runners: list[RoleRunner] = []
         self._recoveries = Recoveries()
+        self._is_ready = False
 
     def stop(self) -> None:
         """Stop: the first time after the journal is drained, the second time at once."""
@@ -84,7 +85,8 @@ class Coordinator:
         with ThreadPoolExecutor(1, thread_name_prefix="election") as pool:
             store = open_store(self._settings)
             try:
-                if await self._open(pool, store, address):
+                # Again whenever the namespace was lost: then it is looked at, and repaired, before anybody leads.
+                while await self._open(pool, store, address):
                     await self._take_part(pool, store, address, ready)
             finally:
                 await _in(pool, store.close)
@@ -99,7 +101,14 @@ class Coordinator:
             if done:
                 _log.info("record migrated", migrations=len(done))
             with Wire(address) as wire:
-                opened = open_namespace(store, wire, self._keys)
+                opened = open_namespace(
+                    store,
+                    wire,
+                    self._keys,
+                    holder=self.id,
+                    place=place_of(self._settings, wire),
+                    prepare=lambda: end_stopped(self._settings) if store.kind == "sqlite" else None,
+                )
             _log.info("namespace open", epoch=opened.epoch, is_new=opened.is_new)
 
         told = ""
@@ -109,10 +118,10 @@ class Coordinator:
                 self._recoveries.works("record")
                 self._recoveries.works("broker")
                 return True
-            except Unavailable as error:
+            except (Unavailable, LeaseLost) as error:
                 self._recoveries.fails("record" if isinstance(error, RecordUnavailable) else "broker", error.message)
                 if error.message != told:
-                    _log.warning("waiting for a store", error=error.message)
+                    _log.warning("waiting to open the namespace", error=error.message)
                 told = error.message
                 await pause(self._stop, _OPEN_RETRY_SECONDS)
         return False
@@ -120,10 +129,10 @@ class Coordinator:
     async def _take_part(
         self, pool: ThreadPoolExecutor, store: Store, address: BrokerAddress, ready: Callable[[], None]
     ) -> None:
-        async def next_term() -> int:
+        async def next_term(above: int) -> int:
             if store.kind == "sqlite":
                 end_stopped(self._settings)
-            return await _in(pool, lambda: store.next_term(COORDINATOR, self.id))
+            return await _in(pool, lambda: store.next_term(COORDINATOR, self.id, above))
 
         async with Link(address) as link:
             leader = Leader(link=link, keys=self._keys, holder=self.id, next_term=next_term)
@@ -135,8 +144,10 @@ class Coordinator:
             leading = asyncio.create_task(self._lead(leader, address), name="roles")
             try:
                 await _until_first([*tasks[:2], leading])
-            finally:
+            except BaseException:
                 self._stop.set()
+                raise
+            finally:
                 await leading
                 for task in tasks:
                     task.cancel()
@@ -146,11 +157,11 @@ class Coordinator:
                     await link.call(coordinator_beat(self._keys, self.id, None))
 
     async def _lead(self, leader: Leader, address: BrokerAddress) -> None:
-        """Run the roles in every term that we lead, until we are stopped."""
-        while not self._stop.is_set():
+        """Run the roles in every term that we lead, until we are stopped or the namespace is lost."""
+        while not self._stop.is_set() and not leader.lost.is_set():
             changed = leader.changed
             if leader.term is None:
-                await _first_of(changed, self._stop)
+                await _first_of(changed, leader.lost, self._stop)
                 continue
             term = leader.term
             halt = asyncio.Event()
@@ -184,9 +195,11 @@ class Coordinator:
         halt.set()
 
     async def _tell(self, leader: Leader, ready: Callable[[], None]) -> None:
-        """Call *ready* once we lead or saw another leader."""
+        """Call *ready* once we lead or saw another leader, for the first time."""
         await leader.settled.wait()
-        ready()
+        if not self._is_ready:
+            self._is_ready = True
+            ready()
 
     async def _beat(self, link: Link, leader: Leader) -> None:
         while True:

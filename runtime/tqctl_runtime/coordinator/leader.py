@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker.leader_calls import COORDINATOR, Election, elect
 from tqctl_runtime.core.clock import boot_seconds
-from tqctl_runtime.core.errors import TqctlError
+from tqctl_runtime.core.errors import NotOpen, TqctlError
 from tqctl_runtime.observe.logging import get_logger
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ _log = get_logger("leader")
 
 
 class Leader:
-    """One coordinator's part in the election. *next_term* asks SQL; *clock* is seconds that never jump."""
+    """One coordinator's part in the election.
+
+    *next_term* asks SQL for a term greater than its argument; *clock* is seconds that never jump.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,7 @@ class Leader:
         link: Link,
         keys: Keys,
         holder: str,
-        next_term: Callable[[], Awaitable[int]],
+        next_term: Callable[[int], Awaitable[int]],
         clock: Callable[[], float] = boot_seconds,
     ) -> None:
         self._link = link
@@ -52,6 +55,8 @@ class Leader:
         self.settled = asyncio.Event()
         #: Set, and replaced, whenever we begin or stop to lead.
         self.changed = asyncio.Event()
+        #: Set once the namespace is not what it was: nobody leads in it before it was opened again.
+        self.lost = asyncio.Event()
 
     @property
     def term(self) -> int | None:
@@ -71,6 +76,8 @@ class Leader:
                 await self._campaign()
             else:
                 await self._renew()
+        except NotOpen as error:
+            self.lose(error.message)
         except (TqctlError, TimeoutError) as error:
             _log.warning("no answer in the election", error=str(error) or "time-out")
             self._check_trust()
@@ -85,6 +92,13 @@ class Leader:
         self._term = None
         self._notify()
 
+    def lose(self, why: str) -> None:
+        """Stop leading at once and for good: the namespace is closed, or the stores do not fit together any more."""
+        if not self.lost.is_set():
+            _log.warning("the namespace has to be opened again", why=why)
+            self.lost.set()
+        self.doubt(why)
+
     async def resign(self) -> None:
         """Give the lease back so that another can lead at once."""
         term, self._term = self._term, None
@@ -97,11 +111,13 @@ class Leader:
             _log.info("the lease runs out by itself", error=error.message)
 
     async def _campaign(self) -> None:
-        if await self._is_taken():
+        seen = await self._ask(0)
+        if await self._is_taken(seen):
             self.settled.set()
             return
         async with asyncio.timeout(_TERM_SECONDS):
-            term = await self._next_term()
+            # SQL may be an older copy that does not know the terms of its future.
+            term = await self._next_term(seen.term)
         started = self._clock()
         election = await self._ask(term)
         if election.is_leader and self._clock() < started + TRUST_SECONDS:
@@ -111,9 +127,8 @@ class Leader:
             self.settled.set()
             self._notify()
 
-    async def _is_taken(self) -> bool:
+    async def _is_taken(self, seen: Election) -> bool:
         """Whether somebody holds the lease now; a term of 0 wins nothing, it only looks."""
-        seen = await self._ask(0)
         seconds, microseconds = await self._link.command("TIME")
         return seen.until > int(seconds) * 1000 + int(microseconds) // 1000
 

@@ -1,51 +1,93 @@
-"""Opening a namespace: Redis and the record must belong together before anything is written."""
+"""Opening a namespace: Redis and the record must belong together before anything is written.
+
+Where one of them lost something, the other has it: then the namespace is repaired before it is open again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tqctl_runtime.broker.leader_calls import Opened, open_gate, pairing
-from tqctl_runtime.core.errors import StoresDiffer
+from tqctl_runtime.broker.leader_calls import Opened, open_gate
+from tqctl_runtime.broker.repair_calls import survey
+from tqctl_runtime.coordinator.repair import Repair
+from tqctl_runtime.coordinator.situation import BROKEN, DOUBTFUL, Assessment, Situation, assess
+from tqctl_runtime.core.errors import StoresDiffer, UnderRepair
 from tqctl_runtime.core.ids import new_id
+from tqctl_runtime.observe.logging import get_logger
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
+    from tqctl_runtime.broker.repair_calls import Survey
     from tqctl_runtime.broker.wire import Wire
+    from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.record.store import Store
+    from tqctl_runtime.record.write import Checkpoint
 
-_HINT = "check TQCTL_REDIS_URL, TQCTL_DATABASE_URL and TQCTL_NAMESPACE; a new pair starts with a new namespace"
+_HINT = (
+    "check TQCTL_REDIS_URL, TQCTL_DATABASE_URL and TQCTL_NAMESPACE; a new pair starts with a new namespace; "
+    "if they are right, to put the record's tasks there: tqctl doctor --repair"
+)
+_log = get_logger("opening")
 
 
-def open_namespace(store: Store, wire: Wire, keys: Keys) -> Opened:
-    """Open the namespace of a fresh pair, or check that both stores are halves of one pair.
+def place_of(settings: Settings, wire: Wire) -> str:
+    """Where the broker is, in words that stay the same: the private server's socket may move between folders."""
+    if settings.redis_url is None:
+        return f"the private server in {(settings.context_home / 'valkey').absolute()}"
+    return wire.address.display
 
-    Any number of coordinators may do this at once.
+
+def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint | None, Survey, Assessment]:
+    """How both stores stand; a record that was never paired is paired with the Redis that it stands beside."""
+    while True:
+        known = store.checkpoint()
+        seen = wire.call_idempotent(survey(keys, known.stream_id if known else "0-0"))
+        epoch = seen.epoch if seen.epoch is not None else seen.was
+        if known is None and seen.pairing and epoch is not None:
+            known = store.pair(seen.pairing, epoch, place)
+        found = assess(known, seen, place)
+        # A recorder at work, or a repair that ended just now, moved the record between the two looks.
+        if found.situation not in BROKEN or store.checkpoint() == known:
+            return known, seen, found
+
+
+def open_namespace(
+    store: Store,
+    wire: Wire,
+    keys: Keys,
+    *,
+    holder: str = "",
+    place: str | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> Opened:
+    """Open the namespace of a fresh pair, join an open one, repair one that lost something.
+
+    Any number of coordinators may do this at once. *holder* is told as who repaired; *prepare* is called before a
+    repair takes the record over.
 
     Raises:
-        StoresDiffer: they are not, or Redis lost what the record knows; nothing was written.
+        StoresDiffer: they are no pair, or it cannot be told; nothing was written.
+        UnderRepair: somebody repairs it now.
     """
-    known = store.checkpoint()
-    present = wire.call_idempotent(pairing(keys))
-    if known is not None:
-        if present is None and not known.is_fresh:
-            raise StoresDiffer(
-                f"Redis at {wire.address.display} has nothing in namespace {keys.namespace!r}, "
-                f"but the record knows it up to entry {known.sequence} of epoch {known.epoch}",
-                hint=_HINT,
-            )
-        if present is not None and present[1] != known.pairing:
-            raise StoresDiffer(
-                f"the record belongs to another Redis than {wire.address.display} (namespace {keys.namespace!r}): "
-                f"pairing {known.pairing}, not {present[1]}",
-                hint=_HINT,
-            )
-        if present is not None and present[0] != known.epoch:
-            raise StoresDiffer(
-                f"Redis is in epoch {present[0]}, the record in epoch {known.epoch}: one of them is older", hint=_HINT
-            )
-    epoch, name = (known.epoch, known.pairing) if known else present or (1, new_id("par"))
+    where = place or wire.address.display
+    known, seen, found = look(store, wire, keys, where)
+    if found.situation in DOUBTFUL:
+        raise StoresDiffer(f"{found.message} (namespace {keys.namespace!r})", hint=_HINT)
+    if found.situation is Situation.UNDER_REPAIR:
+        raise UnderRepair(found.message)
+    if found.situation in BROKEN:
+        assert known is not None
+        _log.warning("the namespace is repaired", situation=str(found.situation), why=found.message)
+        mended = Repair(store, wire, keys, holder=holder, place=where, prepare=prepare).run(known, seen)
+        return mended.opened
+    if seen.epoch is not None and known is not None:
+        if known.broker != where:
+            store.move(known.pairing, where)
+        return Opened(seen.epoch, known.pairing, is_new=False)
+    epoch, name = (known.epoch, known.pairing) if known else (1, new_id("par"))
     opened = wire.call_idempotent(open_gate(keys, epoch=epoch, pairing=name))
-    held = store.pair(opened.pairing, opened.epoch)
+    held = store.pair(opened.pairing, opened.epoch, where)
     if (held.pairing, held.epoch) != (opened.pairing, opened.epoch):
         raise StoresDiffer(f"another coordinator paired the record with {held.pairing} meanwhile", hint=_HINT)
     return opened

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tqctl_runtime.broker.calls import CHUNK, journal_position
-from tqctl_runtime.broker.leader_calls import Entry, forget, journal_edge, pairing, publish, read_journal
-from tqctl_runtime.core.errors import StoresDiffer
+from tqctl_runtime.broker.calls import CHUNK
+from tqctl_runtime.broker.leader_calls import Entry, forget, publish, read_journal
+from tqctl_runtime.broker.repair_calls import survey
+from tqctl_runtime.coordinator.situation import assess
+from tqctl_runtime.core.errors import NeedsRepair
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.batch import final_tasks
 from tqctl_runtime.record.write import QUARANTINE_TOLD
@@ -34,7 +36,7 @@ KEEP_MS = 60_000
 WAIT_MS = 60_000
 _KEEP_ALL_MS = 2**52
 _START = "0-0"
-_HINT = "nothing was written; check TQCTL_REDIS_URL and TQCTL_DATABASE_URL: tqctl doctor"
+_HINT = "nothing was written; what would be mended: tqctl doctor --repair -n"
 _log = get_logger("recorder")
 
 
@@ -63,7 +65,7 @@ class Recorder:
 
         Raises:
             LeaseLost: the term is over.
-            StoresDiffer: Redis and SQL do not fit together; nothing was written.
+            NeedsRepair: Redis and SQL do not fit together; nothing was written.
             RecordUnavailable: SQL cannot be reached; the journal waits.
         """
         try:
@@ -85,25 +87,10 @@ class Recorder:
     def _begin(self) -> Checkpoint:
         """Take the checkpoint and make sure that this journal is the one it speaks of, no older than it."""
         checkpoint = self._writer.take()
-        present = self._wire.call(pairing(self._keys))
-        if present is None:
-            raise StoresDiffer("Redis lost the namespace that the record knows", hint=_HINT)
-        if present != (checkpoint.epoch, checkpoint.pairing):
-            raise StoresDiffer(
-                f"Redis is pairing {present[1]} in epoch {present[0]}, "
-                f"the record is pairing {checkpoint.pairing} in epoch {checkpoint.epoch}",
-                hint=_HINT,
-            )
-        end = self._wire.call(journal_position(self._keys))
-        if end is None or end.seq < checkpoint.sequence:
-            raise StoresDiffer(
-                f"Redis went back: its journal ends at {end.seq if end else 0}, {checkpoint.sequence} is recorded",
-                hint=_HINT,
-            )
-        if checkpoint.stream_id != _START and not self._wire.call(journal_edge(self._keys, checkpoint.stream_id)):
-            raise StoresDiffer(
-                f"the journal has lost entry {checkpoint.stream_id}, the last one recorded: Redis went back", hint=_HINT
-            )
+        seen = self._wire.call(survey(self._keys, checkpoint.stream_id))
+        found = assess(checkpoint, seen, self._wire.address.display)
+        if not found.is_usable:
+            raise NeedsRepair(found.message, hint=_HINT)
         self._again, self._again_until = _START, checkpoint.stream_id
         self._staying.clear()
         self._quarantined = self._writer.quarantined(checkpoint.epoch)
@@ -120,7 +107,7 @@ class Recorder:
         entries = self._wire.call(call)
         if entries:
             self._count = _next_count(entries)
-            _check_sequence(checkpoint, entries)
+            entries = _in_sequence(checkpoint, entries)
         return entries
 
     def _record(self, checkpoint: Checkpoint, entries: Sequence[Entry]) -> Checkpoint:
@@ -201,18 +188,28 @@ class Recorder:
         self._again = recorded[-1].stream_id if recorded and len(recorded) == len(entries) else None
 
 
-def _check_sequence(checkpoint: Checkpoint, entries: Sequence[Entry]) -> None:
-    # Entries without a number are none of ours: the writer puts them into quarantine.
-    ours = [entry for entry in entries if entry.seq]
-    if not ours:
-        return
-    first, last, wanted = ours[0], ours[-1], checkpoint.sequence + 1
-    if first.epoch != checkpoint.epoch or first.seq != wanted or last.seq != wanted + len(ours) - 1:
-        raise StoresDiffer(
-            f"the journal goes on with entry {first.seq} to {last.seq} of epoch {first.epoch}, "
+def _in_sequence(checkpoint: Checkpoint, entries: list[Entry]) -> list[Entry]:
+    """The entries up to the first gap, of which there is at least one.
+
+    Raises:
+        NeedsRepair: they do not follow the checkpoint.
+    """
+    wanted = checkpoint.sequence
+    for place, entry in enumerate(entries):
+        # Entries without a number are none of ours: the writer puts them into quarantine.
+        if not entry.seq:
+            continue
+        wanted += 1
+        if entry.epoch == checkpoint.epoch and entry.seq == wanted:
+            continue
+        if place:
+            return entries[:place]
+        raise NeedsRepair(
+            f"the journal goes on with entry {entry.seq} of epoch {entry.epoch}, "
             f"not with {wanted} of epoch {checkpoint.epoch}",
             hint=_HINT,
         )
+    return entries
 
 
 def _next_count(entries: Sequence[Entry]) -> int:

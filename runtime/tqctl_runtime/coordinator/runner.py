@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.roles import RECORDER, Role, RoleSpec, Tools
-from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable, TqctlError, Unavailable
+from tqctl_runtime.core.errors import LeaseLost, NeedsRepair, NotOpen, RecordUnavailable, TqctlError, Unavailable
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.store import open_store
 
@@ -91,6 +91,9 @@ class RoleRunner:
         except LeaseLost as error:
             self._leader.doubt(f"{self.name}: {error.message}")
             return 0
+        except (NotOpen, NeedsRepair) as error:
+            self._leader.lose(f"{self.name}: {error.message}")
+            return 0
         except TqctlError as error:
             if isinstance(error, RecordUnavailable):
                 self._recoveries.fails("record", error.message)
@@ -129,7 +132,7 @@ class RoleRunner:
 
     def _work(self) -> int:
         if self._role is None or self._tools is None:
-            store, wire = open_store(self._settings), Wire(self._address)
+            store, wire = open_store(self._settings), Wire(self._address, waits_for_opening=False)
             self._tools = Tools(self._settings, self._keys, wire, store, self._term, self._recoveries)
             self._role = self._spec.build(self._tools)
         return self._role.run_once()

@@ -119,6 +119,18 @@ class BrokerTimeout(BrokerUnavailable):
     code = "broker_timeout"
 
 
+class NotOpen(BrokerUnavailable):
+    """The broker answers, but the namespace is not open: never opened, or under repair. Nothing was carried out."""
+
+    code = "not_open"
+
+
+class UnderRepair(Unavailable):
+    """Somebody repairs the namespace now; it opens when that is done."""
+
+    code = "under_repair"
+
+
 class RecordUnavailable(Unavailable):
     """The SQL database cannot be reached."""
 
@@ -170,6 +182,12 @@ class StoresDiffer(TqctlError):
     """Redis and SQL do not belong together, or one of them is behind; nothing was written."""
 
     code = "stores_differ"
+
+
+class NeedsRepair(StoresDiffer):
+    """Redis and SQL do not fit together any more; nothing was written, and nobody works on before they do."""
+
+    code = "needs_repair"
 
 
 class Retry(Exception):  # a signal a handler raises, not an error

@@ -119,11 +119,15 @@ class Submission:
         )
 
     def fingerprint(self) -> str:
-        """A short hash of handler and payload, whatever the order of its keys: what makes two submissions the same."""
-        import hashlib
+        """What makes two submissions the same; see :func:`fingerprint`."""
+        return fingerprint(self.handler, self.payload)
 
-        work = self.handler.encode() + b"\x00" + canonical_json(self.payload)
-        return hashlib.blake2b(work, digest_size=16).hexdigest()
+
+def fingerprint(handler: str, payload: bytes) -> str:
+    """A short hash of *handler* and *payload*, whatever the order of its keys."""
+    import hashlib
+
+    return hashlib.blake2b(handler.encode() + b"\x00" + canonical_json(payload), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,7 @@ CHECKPOINT: dict[str, str] = {
     "rows": "bigint",
     "bytes": "bigint",
     "term": "bigint",
+    "broker": "text",
     "committed_at": "bigint",
 }
 TERMS: dict[str, str] = {"role": "text", "term": "bigint", "holder": "text", "elected_at": "bigint"}

@@ -11,7 +11,7 @@ from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.record.database import Database
 
 if TYPE_CHECKING:
-    from tqctl_runtime.record import write
+    from tqctl_runtime.record import mend, write
     from tqctl_runtime.record.health import Health
     from tqctl_runtime.record.lookup import Lookup
     from tqctl_runtime.record.prune import Pruning
@@ -134,23 +134,35 @@ class Store:
 
         return write.read_checkpoint(self.database)
 
-    def pair(self, pairing: str, epoch: int) -> write.Checkpoint:
-        """Pair the record with a broker, unless it is paired already; returns what holds."""
+    def pair(self, pairing: str, epoch: int, broker: str = "") -> write.Checkpoint:
+        """Pair the record with a broker at address *broker*, unless it is paired already; returns what holds."""
         from tqctl_runtime.record import write
 
-        return write.create_checkpoint(self.database, pairing, epoch)
+        return write.create_checkpoint(self.database, pairing, epoch, broker)
 
-    def next_term(self, role: str, holder: str) -> int:
-        """A term for *role* above every one given out before."""
+    def move(self, pairing: str, broker: str) -> None:
+        """Remember that the broker of *pairing* is at address *broker* now."""
         from tqctl_runtime.record import write
 
-        return write.next_term(self.database, role, holder)
+        write.move_broker(self.database, pairing, broker)
+
+    def next_term(self, role: str, holder: str, above: int = 0) -> int:
+        """A term for *role* greater than *above*, what the broker knows, and every one the record gave out before."""
+        from tqctl_runtime.record import write
+
+        return write.next_term(self.database, role, holder, above)
 
     def writer(self, term: int) -> write.Writer:
         """The recorder's writer under *term*."""
         from tqctl_runtime.record import write
 
         return write.Writer(self.database, term)
+
+    def mender(self, term: int) -> mend.Mender:
+        """The writer and reader of a repair under *term*."""
+        from tqctl_runtime.record import mend
+
+        return mend.Mender(self.database, term)
 
     def close(self) -> None:
         """Close every connection."""

@@ -64,6 +64,7 @@ class TaskRow(Record, table=True):
         Index("tasks_queue", "queue", "state", "created_at"),
         Index("tasks_tenant", "tenant", "state", "created_at", **_where("tenant IS NOT NULL")),
         Index("tasks_finished", "state", "finished_at", **_where("finished_at IS NOT NULL")),
+        Index("tasks_key", "finished_at", **_where("idempotency_key IS NOT NULL")),
         Index("tasks_due", "state", "scheduled_at", **_where("state = 'scheduled' OR state = 'retrying'")),
         Index("tasks_correlation", "correlation_id", **_where("correlation_id IS NOT NULL")),
         Index("tasks_parent", "parent", **_where("parent IS NOT NULL")),
@@ -223,7 +224,10 @@ class WorkerRow(Record, table=True):
 
 
 class CheckpointRow(Record, table=True):
-    """How far the journal is recorded: one row, written first in every transaction of the recorder."""
+    """How far the journal is recorded: one row, written first in every transaction of the recorder.
+
+    *broker* is where Redis was when it was opened last, without user and password.
+    """
 
     __tablename__ = "checkpoint"
     __table_args__ = (STRICT,)
@@ -236,6 +240,7 @@ class CheckpointRow(Record, table=True):
     rows: int = _big()
     bytes: int = _big()
     term: int = _big()
+    broker: str = _text(optional=False)
     committed_at: int = _big()
 
 

@@ -25,11 +25,13 @@ _ADVANCE = (
 )
 _QUARANTINE = statements.insert("quarantine", QUARANTINE) + statements.DO_NOTHING
 _NEXT_TERM = (
-    "INSERT INTO terms (role, term, holder, elected_at) VALUES (?, 1, ?, ?) ON CONFLICT (role) DO UPDATE SET "
-    "term = terms.term + 1, holder = excluded.holder, elected_at = excluded.elected_at RETURNING term"
+    "INSERT INTO terms (role, term, holder, elected_at) VALUES (?, ?, ?, ?) ON CONFLICT (role) DO UPDATE SET "
+    "term = CASE WHEN terms.term < excluded.term THEN excluded.term ELSE terms.term + 1 END, "
+    "holder = excluded.holder, elected_at = excluded.elected_at RETURNING term"
 )
 _QUARANTINED = "SELECT sequence FROM quarantine WHERE epoch = ? ORDER BY sequence DESC LIMIT ?"
 _VERSIONS = "SELECT id, version, state FROM tasks WHERE id IN ({})"
+_MOVE = "UPDATE checkpoint SET broker = ? WHERE id = 1 AND pairing = ? AND broker <> ?"
 _ERROR_LIMIT = 2_000
 #: How many of the latest quarantined entries are told to those who wait for the record.
 QUARANTINE_TOLD = 100
@@ -40,7 +42,10 @@ _FINAL = frozenset(map(str, FINAL))
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far the journal is recorded; *rows* and *bytes* count from the pairing on. *term* wrote it last."""
+    """How far the journal of *epoch* is recorded; *rows* and *bytes* count from its start. *term* wrote it last.
+
+    *broker* is where Redis was when it was opened last; it says nothing of how far the record is.
+    """
 
     pairing: str
     epoch: int
@@ -49,11 +54,12 @@ class Checkpoint:
     rows: int
     bytes: int
     term: int
+    broker: str = field(default="", compare=False)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing was ever recorded."""
-        return self.sequence == 0 and self.rows == 0
+        """Whether nothing was ever recorded. A repair begins to count anew, but in a later epoch."""
+        return self.epoch == 1 and self.sequence == 0 and self.rows == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +198,25 @@ def read_checkpoint(database: Database) -> Checkpoint | None:
     return Checkpoint(*found[0]) if found else None
 
 
-def create_checkpoint(database: Database, pairing: str, epoch: int) -> Checkpoint:
+def create_checkpoint(database: Database, pairing: str, epoch: int, broker: str) -> Checkpoint:
     """Pair the record for good with *pairing*, unless it is paired; returns what holds."""
     with database.transaction():
-        database.execute(_CREATE, (1, pairing, epoch, "0-0", 0, 0, 0, 0, now_ms()))
+        database.execute(_CREATE, (1, pairing, epoch, "0-0", 0, 0, 0, 0, broker, now_ms()))
     checkpoint = read_checkpoint(database)
     if checkpoint is None:
         raise RecordUnavailable("the record lost its checkpoint while it was paired", hint="tqctl doctor")
     return checkpoint
 
 
-def next_term(database: Database, role: str, holder: str) -> int:
-    """A term for *role* above every one given out before."""
+def move_broker(database: Database, pairing: str, broker: str) -> None:
+    """Remember that Redis of *pairing* is at *broker* now."""
     with database.transaction():
-        found = database.rows(_NEXT_TERM, (role, holder, now_ms()))
+        database.execute(_MOVE, (broker, pairing, broker))
+
+
+def next_term(database: Database, role: str, holder: str, above: int = 0) -> int:
+    """A term for *role* greater than *above* and every one given out before, as far as the record knows."""
+    with database.transaction():
+        found = database.rows(_NEXT_TERM, (role, above + 1, holder, now_ms()))
     term: int = found[0][0]
     return term

@@ -6,6 +6,10 @@
 -- Invariants: INV-4
 --- include gate
 --- include leader
+if ARGV[4] ~= epoch or tonumber(ARGV[5]) > tonumber(meta[3] or '0') then
+  return redis.error_reply('WENTBACK the journal ends at ' .. (meta[3] or '0') .. ' of epoch ' .. epoch .. ', '
+    .. ARGV[5] .. ' of epoch ' .. ARGV[4] .. ' is recorded')
+end
 redis.call('HSET', k_wm, 'epoch', ARGV[4], 'seq', ARGV[5], 'sid', ARGV[6], 'rows', ARGV[7], 'bytes', ARGV[8], 'at', now,
   'quarantined', ARGV[10])
 local stamp = tonumber(string.match(ARGV[6], '^(%d+)%-'))

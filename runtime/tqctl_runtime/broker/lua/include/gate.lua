@@ -1,9 +1,5 @@
 -- The gate: every operation starts here. Sets now (ms), epoch, meta; refuses a namespace that is not open.
-local now = tonumber(ARGV[1])
-if now == 0 then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+--- include clock
 local meta = redis.call('HMGET', k_meta, 'epoch', 'layout', 'seq', 'rows', 'bytes', 'fence', 'busy_rows', 'busy_bytes',
   'stop_rows', 'stop_bytes', 'memory_busy')
 if not meta[1] then

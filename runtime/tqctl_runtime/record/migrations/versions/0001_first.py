@@ -76,6 +76,7 @@ def _index_tasks() -> None:
     _partial_index("tasks_finished", "tasks", ["state", "finished_at"], "finished_at IS NOT NULL")
     _partial_index("tasks_correlation", "tasks", ["correlation_id"], "correlation_id IS NOT NULL")
     _partial_index("tasks_error", "tasks", ["created_at"], "error_type <> ''")
+    _partial_index("tasks_key", "tasks", ["finished_at"], "idempotency_key IS NOT NULL")
     _partial_index("tasks_parent", "tasks", ["parent"], "parent IS NOT NULL")
     op.create_index("tasks_handler", "tasks", ["handler", "state", "created_at"])
     op.create_index("tasks_queue", "tasks", ["queue", "state", "created_at"])
@@ -203,6 +204,7 @@ def _create_recorder_tables() -> None:
         sa.Column("rows", BIG, nullable=False),
         sa.Column("bytes", BIG, nullable=False),
         sa.Column("term", BIG, nullable=False),
+        sa.Column("broker", sa.Text(), nullable=False),
         sa.Column("committed_at", BIG, nullable=False),
         sa.PrimaryKeyConstraint("id", name="checkpoint_pkey"),
         sqlite_strict=True,

@@ -1,0 +1,129 @@
+"""Whether Redis and the record are halves of one pair, and which of them knows more: what a repair is decided by."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from tqctl_runtime.broker.calls import Position
+
+if TYPE_CHECKING:
+    from tqctl_runtime.broker.repair_calls import Survey
+    from tqctl_runtime.record.write import Checkpoint
+
+
+class Situation(StrEnum):
+    """How the two stores stand to each other."""
+
+    #: Nothing was ever recorded, and Redis has nothing either.
+    FRESH = "fresh"
+    #: Both are there; the journal goes on where the record ends.
+    FINE = "fine"
+    #: Redis lost everything.
+    EMPTY = "empty"
+    #: A repair was interrupted.
+    CLOSED = "closed"
+    #: Redis does not have what the record has: its disk or a replica was behind.
+    WENT_BACK = "went back"
+    #: The record does not have what Redis has forgotten already: it is an older copy.
+    RECORD_BEHIND = "record behind"
+    #: Somebody repairs it now.
+    UNDER_REPAIR = "under repair"
+    #: Redis is empty, and it is another one than before.
+    ELSEWHERE = "elsewhere"
+    #: They were never halves of one pair.
+    OTHER_PAIR = "other pair"
+
+
+#: What a coordinator mends by itself.
+BROKEN = frozenset({Situation.EMPTY, Situation.CLOSED, Situation.WENT_BACK, Situation.RECORD_BEHIND})
+#: What nobody may touch without a person who says so: the data may be somebody else's, or safe in another place.
+DOUBTFUL = frozenset({Situation.ELSEWHERE, Situation.OTHER_PAIR})
+
+
+class Assessment(NamedTuple):
+    """The situation and what it was told by, in words."""
+
+    situation: Situation
+    message: str
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the namespace can be worked in as it is."""
+        return self.situation in (Situation.FRESH, Situation.FINE)
+
+
+def assess(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
+    """How the record, as of *known*, and Redis at *place*, as *seen*, stand to each other.
+
+    A record that was never paired (None) is taken for the other half of whatever Redis is.
+    """
+    if known is not None and seen.pairing and seen.pairing != known.pairing:
+        return Assessment(
+            Situation.OTHER_PAIR,
+            f"the record belongs to another Redis than {place}: pairing {known.pairing} "
+            f"(last at {known.broker or 'an unknown address'}), not {seen.pairing}",
+        )
+    if seen.is_under_repair:
+        return Assessment(Situation.UNDER_REPAIR, f"a repair is at work (term {seen.repair_term})")
+    if seen.epoch is None:
+        return _closed(known, seen, place)
+    if known is None:
+        return Assessment(Situation.FINE, "the record is new")
+    if seen.epoch < known.epoch:
+        return Assessment(
+            Situation.WENT_BACK, f"Redis went back: it is in epoch {seen.epoch}, the record in epoch {known.epoch}"
+        )
+    if seen.epoch > known.epoch:
+        return Assessment(
+            Situation.RECORD_BEHIND, f"the record is in epoch {known.epoch}, Redis in epoch {seen.epoch} already"
+        )
+    return _same_epoch(known, seen)
+
+
+def _closed(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
+    if seen.repair_term:
+        return Assessment(Situation.CLOSED, "a repair was interrupted")
+    if (known is None or known.is_fresh) and not seen.tasks:
+        return Assessment(Situation.FRESH, "nothing was recorded yet")
+    about = f"the record knows it up to entry {known.sequence} of epoch {known.epoch}" if known else "it was open once"
+    if known is not None and known.broker not in ("", place) and not seen.tasks:
+        return Assessment(
+            Situation.ELSEWHERE,
+            f"Redis at {place} is empty, but {about}, when Redis was at {known.broker}",
+        )
+    return Assessment(Situation.EMPTY, f"Redis at {place} lost its data: {about}")
+
+
+def _same_epoch(known: Checkpoint, seen: Survey) -> Assessment:
+    is_trimmed = seen.mark.epoch == known.epoch and seen.mark.seq > known.sequence
+    lost = Situation.RECORD_BEHIND if is_trimmed else Situation.WENT_BACK
+    if seen.seq < known.sequence:
+        return Assessment(
+            Situation.WENT_BACK, f"Redis went back: its journal ends at {seen.seq}, {known.sequence} is recorded"
+        )
+    here = Position(known.epoch, known.sequence)
+    if known.stream_id != "0-0" and not is_trimmed and not _is_place(seen.anchor, here):
+        return Assessment(
+            Situation.WENT_BACK,
+            f"Redis went back: the journal has lost entry {known.stream_id}, the last one recorded",
+        )
+    following = seen.following
+    if following is None:
+        if seen.seq == known.sequence:
+            return Assessment(Situation.FINE, "nothing is left to record")
+        return Assessment(lost, f"the journal has lost its entries from {known.sequence + 1} to {seen.seq}")
+    if following == Position(known.epoch, known.sequence + 1):
+        return Assessment(Situation.FINE, "the journal goes on where the record ends")
+    if following.seq <= known.sequence:
+        lost = Situation.WENT_BACK
+    return Assessment(
+        lost,
+        f"the journal goes on with entry {following.seq} of epoch {following.epoch}, "
+        f"not with {known.sequence + 1} of epoch {known.epoch}",
+    )
+
+
+def _is_place(anchor: Position | None, here: Position) -> bool:
+    # An entry that is none of ours has no number; it is the anchor where it was the last of its batch.
+    return anchor is not None and (anchor.seq == 0 or anchor == here)

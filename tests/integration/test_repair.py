@@ -1,0 +1,460 @@
+"""Repair step by step on both pairs: nothing recorded is lost, nothing that was handed out before is worth anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from tests.integration.loss import (
+    copy_namespace,
+    copy_record,
+    lose_everything,
+    put_namespace_back,
+    put_record_back,
+)
+from tests.integration.recorder_stage import Stage, drain
+from tests.support.environment import Environment
+from tests.support.wait import wait_until
+from tqctl_runtime.broker import calls, leader_calls, views, worker_calls
+from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.repair_calls import SILENT_MS
+from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.coordinator import recorder as recorder_module
+from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.coordinator.repair import Repair
+from tqctl_runtime.core.attempt import Detail
+from tqctl_runtime.core.errors import LeaseLost, NeedsRepair, NotOpen, UnderRepair
+from tqctl_runtime.core.serializer import unpack_stream
+from tqctl_runtime.core.states import Outcome, State
+from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.record import open_store
+from tqctl_runtime.record.mend import last_repair
+
+
+@pytest.fixture
+def stage(pair: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    monkeypatch.setattr(recorder_module, "_BLOCK_SECONDS", 0.01)
+    settings = pair.settings()
+    client = redis.Redis.from_url(str(pair.redis_url), protocol=2)
+    with open_store(settings) as store, Wire(BrokerAddress.of(settings)) as wire, client:
+        keys = Keys(settings.namespace)
+        open_namespace(store, wire, keys)
+        ready = Stage(settings, keys, wire, store, client)
+        with ready.closing:
+            yield ready
+
+
+def record(stage: Stage, holder: str = "c") -> None:
+    """Everything that the journal has is recorded."""
+    drain(stage.recorder(stage.elect(holder)))
+
+
+def reopen(stage: Stage) -> int:
+    """Open the namespace as a coordinator does; the epoch."""
+    return open_namespace(stage.store, stage.wire, stage.keys, holder="coo_test").epoch
+
+
+def look(stage: Stage, *ids: str) -> list[views.LiveTask]:
+    """Live tasks, each of which must be there."""
+    found = stage.wire.call(views.look(stage.keys, ids))
+    assert None not in found
+    return [task for task in found if task is not None]
+
+
+def journal_rows(stage: Stage) -> list[list[Any]]:
+    """All rows of the present journal."""
+    entries = stage.wire.call(leader_calls.read_journal(stage.keys, "0-0", count=100_000))
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    return [row for entry in entries for row in unpack_stream(entry.rows)]
+
+
+def started(stage: Stage, held: list[worker_calls.Claimed]) -> None:
+    stage.round(started=[worker_calls.started(one.id, one.token, 0) for one in held])
+
+
+def test_everything_recorded_comes_back_after_the_loss_of_all_data(stage: Stage) -> None:
+    running, prefetched, asked = stage.submit(3, queue="work")
+    stage.wire.call(worker_calls.register(stage.keys, stage.worker, lease_ms=600_000, info={}, rows=[]))
+    held = stage.round(places=3, queues=["work"]).claimed
+    started(stage, [one for one in held if one.id != prefetched])
+    stage.wire.call(calls.cancel(stage.keys, [asked], reason="no need", who="ann"))
+    urgent, later = stage.submit(1, priority=9)[0], stage.submit(1, delay_ms=600_000)[0]
+    keyed = stage.submit(1, idempotency_key="k1", expires_ms=900_000)[0]
+    stage.wire.call(calls.pause(stage.keys, "mail", for_ms=0, reason="why", who="ann"))
+    record(stage)
+
+    lose_everything(stage)
+    epoch = reopen(stage)
+
+    assert epoch == 2
+    again = look(stage, running, prefetched, urgent, later, keyed)
+    assert [task.state for task in again] == [State.QUEUED, State.QUEUED, State.QUEUED, State.SCHEDULED, State.QUEUED]
+    assert {task.version for task in again} == {2 << 32 | 1}
+    assert (again[0].attempts, again[0].deaths, again[1].attempts) == (1, 0, 0)
+    assert (
+        again[3].due_at
+        == stage.store.database.rows("SELECT scheduled_at FROM tasks WHERE priority = 5 AND scheduled_at > 0")[0][0]
+    )
+    assert again[4].expires_at > 0
+    seen = stage.wire.call(views.overview(stage.keys))
+    assert {queue.name: queue.pause is not None for queue in seen.queues} == {
+        "default": False, "mail": True, "work": False,
+    }  # fmt: skip
+    assert seen.queues[0].head == urgent
+    assert (seen.workers, seen.leaders) == ([], {})
+    record(stage)
+    assert stage.states([asked]) == {State.CANCELLED}
+    task = stage.store.lookup.task(running)
+    assert task is not None
+    assert [(one.number, one.outcome) for one in task.attempts] == [(1, "interrupted")]
+    assert stage.store.queries.settings("pause")["mail"]["who"] == "ann"
+    assert stage.live() == {running, prefetched, urgent, later, keyed}
+    assert stage.watermark().position == stage.end()
+
+
+def test_what_was_handed_out_before_a_repair_is_refused(stage: Stage) -> None:
+    (task_id,) = stage.submit()
+    (held,) = stage.claim()
+    started(stage, [held])
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    end = worker_calls.finished(held.id, held.token, Outcome.SUCCEEDED, since_start_ms=1)
+    late = stage.round(finished=[end])
+    beat = stage.wire.call(
+        worker_calls.heartbeat(stage.keys, stage.worker, lease_ms=1, held=[(held.id, held.token)], figures={})
+    )
+
+    assert late.codes == [0]
+    assert (beat.is_known, beat.lost) == (False, [task_id])
+    assert look(stage, task_id)[0].state == State.QUEUED
+
+
+def test_what_ended_before_a_repair_is_not_run_again_by_a_second_submit(stage: Stage) -> None:
+    plain = build_submission("echo", {"n": 1})
+    keyed = build_submission("echo", {"n": 2}, idempotency_key="k1")
+    stage.wire.call(calls.submit(stage.keys, [plain, keyed]))
+    stage.finish(stage.claim(), Detail(result=b"1"))
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    second = build_submission("echo", {"n": 2}, idempotency_key="k1")
+    answers = stage.wire.call(calls.submit(stage.keys, [plain, keyed, second])).accepted
+
+    assert [one.is_known for one in answers] == [True, True, False]
+    assert answers[2].is_duplicate
+    assert answers[2].id == keyed.id
+    assert stage.live() == set()
+
+
+def test_a_dead_task_is_run_again_after_a_repair_as_before_it(stage: Stage) -> None:
+    (task_id,) = stage.submit()
+    stage.finish(stage.claim(), Detail(), Outcome.FAILED)
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    known = stage.store.lookup.revivals([task_id])[task_id]
+    told = calls.Recorded(
+        envelope=known.envelope,
+        version=known.epoch << 32 | known.v,
+        attempts=known.attempts,
+        queue=known.queue,
+        priority=known.priority,
+        max_retries=known.max_retries,
+        idempotency_key=known.idempotency_key,
+        fingerprint=known.fingerprint,
+        created_at=known.created_at,
+    )
+    assert stage.wire.call(calls.retry(stage.keys, [(task_id, told)], reason="", who="")).codes == [calls.DONE]
+    record(stage)
+
+    assert stage.states([task_id]) == {State.QUEUED}
+
+
+def test_a_suspect_stays_alone_after_a_repair(stage: Stage) -> None:
+    (task_id,) = stage.submit()
+    (held,) = stage.claim()
+    started(stage, [held])
+    end = worker_calls.finished(held.id, held.token, Outcome.DIED, since_start_ms=1)
+    stage.round(finished=[end])
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    (task,) = look(stage, task_id)
+    assert (task.deaths, task.attempts, task.is_suspect) == (1, 1, True)
+    assert stage.claim() == []
+    assert [one.id for one in stage.round(places=1, takes_suspect=True).claimed] == [task_id]
+
+
+def test_order_within_a_queue_outlives_a_repair(stage: Stage) -> None:
+    first = stage.submit(5)
+    urgent = stage.submit(2, priority=8)
+    last = stage.submit(3)
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    assert [one.id for one in stage.claim()] == [*urgent, *first, *last]
+
+
+def test_versions_begin_at_one_and_the_journal_tells_everything_that_was_put_back(stage: Stage) -> None:
+    ids = stage.submit(3)
+    held = stage.claim(1)
+    started(stage, held)
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    rows = [row for row in journal_rows(stage) if row[0] in (b"F", b"T")]
+
+    assert sorted((row[2].decode(), row[3]) for row in rows) == sorted((task_id, 1) for task_id in ids)
+    assert sorted(row[0] for row in rows) == [b"F", b"T", b"T"]
+
+
+def test_a_repair_is_told_of_afterwards(stage: Stage) -> None:
+    stage.submit(3)
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    told = last_repair(stage.store.database)
+
+    assert told is not None
+    assert told.who == "coo_test"
+    assert told.counts["tasks"] == 3
+
+
+# --- Redis goes back
+
+
+def test_what_was_recorded_stays_and_what_redis_decided_since_counts(stage: Stage) -> None:
+    done, failing, untouched = stage.submit(3)
+    record(stage)
+    before = copy_namespace(stage)
+    held = {one.id: one for one in stage.claim(2)}
+    stage.finish([held[done]], Detail(result=b'"first"'))
+    end = worker_calls.finished(failing, held[failing].token, Outcome.FAILED, since_start_ms=1, delay_ms=600_000)
+    stage.round(finished=[end])
+    (recorded_later,) = stage.submit()
+    record(stage, "d")
+
+    put_namespace_back(stage, before)
+    stage.requests, stage.worker = 0, "wrk_other"
+    again = {one.id: one for one in stage.claim(2)}
+    stage.finish([again[done]], Detail(), Outcome.FAILED)
+    stage.finish([again[failing]], Detail(result=b'"second"'))
+    (only_in_redis,) = stage.submit()
+    stage.wire.call(calls.pause(stage.keys, "mail", for_ms=0, reason="why", who="ann"))
+    with pytest.raises(NeedsRepair, match="went back"):
+        record(stage, "e")
+    reopen(stage)
+    record(stage, "f")
+
+    first, second = stage.store.lookup.task(done), stage.store.lookup.task(failing)
+    assert first is not None
+    assert second is not None
+    assert (first.state, first.result) == (State.SUCCEEDED, "first")
+    assert (second.state, second.result) == (State.SUCCEEDED, "second")
+    assert stage.live() == {untouched, recorded_later, only_in_redis}
+    assert stage.states([untouched, recorded_later, only_in_redis]) == {State.QUEUED}
+    assert "mail" in stage.store.queries.settings("pause")
+    assert stage.store.queries.dead_letters() == []
+
+
+def test_a_redis_that_only_lost_what_was_not_recorded_goes_on(stage: Stage) -> None:
+    (kept,) = stage.submit()
+    record(stage)
+    before = copy_namespace(stage)
+    stage.submit()
+
+    put_namespace_back(stage, before)
+
+    assert reopen(stage) == 1
+    record(stage, "d")
+    assert stage.live() == {kept}
+
+
+def test_a_redis_from_before_a_repair_is_repaired_again(stage: Stage) -> None:
+    ids = stage.submit(2)
+    record(stage)
+    before = copy_namespace(stage)
+    lose_everything(stage)
+    reopen(stage)
+    more = stage.submit(2)
+    record(stage, "d")
+
+    put_namespace_back(stage, before)
+
+    assert reopen(stage) == 3
+    record(stage, "e")
+    assert stage.live() == {*ids, *more}
+
+
+# --- the record is an older copy
+
+
+def test_an_older_copy_of_the_record_is_brought_up_by_the_journal_alone(stage: Stage) -> None:
+    done, waiting = stage.submit(2)
+    record(stage)
+    older = copy_record(stage)
+    stage.finish(stage.claim(1), Detail(result=b"1"))
+    more = stage.submit(2)
+    record(stage, "d")
+
+    put_record_back(stage, older)
+    assert reopen(stage) == 1
+    record(stage, "e")
+
+    assert stage.states([done]) == {State.SUCCEEDED}
+    assert stage.states([waiting, *more]) == {State.QUEUED}
+
+
+def test_an_older_copy_whose_journal_is_trimmed_gets_live_tasks_and_ends_from_redis(stage: Stage) -> None:
+    done, waiting, running = stage.submit(3)
+    record(stage)
+    older = copy_record(stage)
+    claimed = {one.id: one for one in stage.claim(1)}
+    stage.finish([claimed[done]], Detail(result=b"1"))
+    (new,) = stage.submit(1, tags={"a": "b"}, idempotency_key="k2", max_retries=7)
+    record(stage, "d")
+    stage.redis.xtrim(stage.keys.build("journal"), maxlen=0, approximate=False)
+
+    put_record_back(stage, older)
+    with pytest.raises(NeedsRepair):
+        record(stage, "e")
+    assert reopen(stage) == 2
+    record(stage, "f")
+
+    assert stage.states([done]) == {State.SUCCEEDED}
+    assert stage.states([waiting, running, new]) == {State.QUEUED}
+    assert stage.live() == {waiting, running, new}
+    task = stage.store.lookup.task(new)
+    assert task is not None
+    assert (task.tags, task.max_retries, task.payload) == ({"a": "b"}, 7, {"n": 0})
+    again = build_submission("echo", {"n": 0}, idempotency_key="k2")
+    assert stage.wire.call(calls.submit(stage.keys, [again])).accepted[0].id == new
+
+
+def test_a_new_record_beside_a_redis_that_forgot_nothing_is_filled_by_the_journal(stage: Stage) -> None:
+    ids = stage.submit(4)
+    empty: dict[str, list[tuple[Any, ...]]] = {table: [] for table in copy_record(stage)}
+    put_record_back(stage, empty)
+
+    assert reopen(stage) == 1
+    record(stage)
+
+    assert stage.states(ids) == {State.QUEUED}
+
+
+# --- interruptions and others
+
+STEPS = ["_drain", "_copy", "_wipe", "_put_back_tasks", "_put_back_rest", "_open"]
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_repair_that_was_killed_is_followed_by_one_that_ends_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
+) -> None:
+    done, waiting, running = stage.submit(3)
+    record(stage)
+    before = copy_namespace(stage)
+    held = stage.claim(1)
+    stage.finish(held, Detail(result=b"1"))
+    started(stage, stage.claim(1))
+    record(stage, "d")
+    put_namespace_back(stage, before)
+    (only_in_redis,) = stage.submit()
+    whole = getattr(Repair, step)
+
+    def killed(self: Repair, *rest: Any) -> None:
+        if moment == "after":
+            whole(self, *rest)
+        raise _Killed
+
+    for _ in range(2):
+        monkeypatch.setattr(Repair, step, killed)
+        with pytest.raises(_Killed):
+            reopen(stage)
+        monkeypatch.undo()
+        if (step, moment) == ("_open", "after"):
+            break
+        with pytest.raises(NotOpen):
+            stage.submit()
+        with pytest.raises(UnderRepair):
+            reopen(stage)
+        stage.redis.hincrby(stage.keys.meta, "repair_at", -SILENT_MS)
+    reopen(stage)
+    record(stage, "e")
+
+    assert stage.live() == {waiting, running, only_in_redis}
+    assert stage.states([done]) == {State.SUCCEEDED}
+    assert stage.states([waiting, running, only_in_redis]) == {State.QUEUED}
+    task = stage.store.lookup.task(waiting)
+    assert task is not None
+    assert [(one.number, one.outcome) for one in task.attempts] == [(1, "interrupted")]
+    assert "repair_term" not in {key.decode() for key in stage.redis.hkeys(stage.keys.meta)}
+
+
+def test_of_coordinators_that_find_the_loss_at_once_one_repairs_and_the_others_wait(pair: Environment) -> None:
+    settings = pair.settings()
+    keys = Keys(settings.namespace)
+
+    def one(number: int) -> int:
+        with open_store(settings) as store, Wire(BrokerAddress.of(settings)) as wire:
+            found: list[int] = []
+
+            def opened() -> bool:
+                found.append(open_namespace(store, wire, keys, holder=f"c{number}").epoch)
+                return True
+
+            wait_until(opened, "it is open", ignore=(UnderRepair, LeaseLost))
+            return found[0]
+
+    with (
+        open_store(settings) as store,
+        Wire(BrokerAddress.of(settings)) as wire,
+        redis.Redis.from_url(str(pair.redis_url)) as client,
+    ):
+        open_namespace(store, wire, keys)
+        stage = Stage(settings, keys, wire, store, client)
+        with stage.closing:
+            ids = stage.submit(500)
+            record(stage)
+            lose_everything(stage)
+            with ThreadPoolExecutor(4) as pool:
+                epochs = list(pool.map(one, range(4)))
+            assert set(epochs) == {2}
+            assert stage.live() == set(ids)
+            told = store.database.rows("SELECT reason FROM events WHERE kind = 'repair'")
+            assert [json.loads(row[0])["tasks"] for row in told] == [500]
+
+
+def test_a_recorder_of_before_is_fenced_out_by_a_repair(stage: Stage) -> None:
+    ids = stage.submit(2)
+    old = stage.recorder(stage.elect("old"))
+    drain(old)
+    lose_everything(stage)
+    reopen(stage)
+
+    with pytest.raises(NeedsRepair):
+        old.run_once()
+    with pytest.raises(LeaseLost):
+        old.run_once()
+
+    record(stage)
+    assert stage.states(ids) == {State.QUEUED}
