@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.integration.recorder_stage import Stage
+from tests.integration.recorder_stage import Stage, drain
+from tqctl_runtime.broker import worker_calls
+from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.record.columns import TABLES
 
 Copy = dict[bytes, tuple[bytes, int]]
@@ -50,3 +52,18 @@ def put_record_back(stage: Stage, copy: dict[str, list[tuple[Any, ...]]]) -> Non
             places = ", ".join("?" * len(columns))
             for row in copy[table]:
                 database.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", row)
+
+
+def record(stage: Stage, holder: str = "c") -> None:
+    """Everything that the journal has is recorded."""
+    drain(stage.recorder(stage.elect(holder)))
+
+
+def reopen(stage: Stage) -> int:
+    """Open the namespace as a coordinator does; the epoch."""
+    return open_namespace(stage.store, stage.wire, stage.keys, holder="coo_test").epoch
+
+
+def started(stage: Stage, held: list[worker_calls.Claimed]) -> None:
+    """The worker tells that it started *held*."""
+    stage.round(started=[worker_calls.started(one.id, one.token, 0) for one in held])

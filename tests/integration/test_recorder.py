@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import redis
 
 from tests.integration.recorder_stage import Stage, drain
-from tests.support.environment import Environment
 from tqctl_runtime.broker import calls, worker_calls
-from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.client.shapes import Packed
 from tqctl_runtime.coordinator import recorder as recorder_module
-from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.coordinator.recorder import KEEP_MS, Recorder, stamp
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.errors import BrokerUnavailable, LeaseLost, RecordUnavailable, StoresDiffer
@@ -24,18 +16,6 @@ from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import Outcome, State
 from tqctl_runtime.core.submission import ENVELOPE_LAYOUT, build_submission
 from tqctl_runtime.record import open_store
-
-
-@pytest.fixture
-def stage(pair: Environment) -> Iterator[Stage]:
-    settings = pair.settings()
-    client = redis.Redis.from_url(str(pair.redis_url), protocol=2)
-    with open_store(settings) as store, Wire(BrokerAddress.of(settings)) as wire, client:
-        keys = Keys(settings.namespace)
-        open_namespace(store, wire, keys)
-        ready = Stage(settings, keys, wire, store, client)
-        with ready.closing:
-            yield ready
 
 
 def test_what_happened_is_recorded_told_and_forgotten(stage: Stage) -> None:
