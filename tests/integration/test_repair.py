@@ -23,7 +23,6 @@ from tqctl_runtime.core.errors import NeedsRepair
 from tqctl_runtime.core.serializer import unpack_stream
 from tqctl_runtime.core.states import Outcome, State
 from tqctl_runtime.core.submission import build_submission
-from tqctl_runtime.record.mend import last_repair
 
 
 def look(stage: Stage, *ids: str) -> list[views.LiveTask]:
@@ -189,11 +188,11 @@ def test_a_repair_is_told_of_afterwards(stage: Stage) -> None:
     lose_everything(stage)
     reopen(stage)
 
-    told = last_repair(stage.store.database)
+    (told,) = stage.store.health.events()
 
-    assert told is not None
-    assert told.who == "coo_test"
-    assert told.counts["tasks"] == 3
+    assert (told.kind, told.subject) == ("repair", "namespace")
+    assert "3 tasks put back" in told.message
+    assert told.length_s is not None
 
 
 # --- Redis goes back

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -106,8 +105,7 @@ def test_of_coordinators_that_find_the_loss_at_once_one_repairs_and_the_others_w
                 epochs = list(pool.map(one, range(4)))
             assert set(epochs) == {2}
             assert stage.live() == set(ids)
-            told = store.database.rows("SELECT reason FROM events WHERE kind = 'repair'")
-            assert [json.loads(row[0])["tasks"] for row in told] == [500]
+            assert ["500 tasks put back" in event.message for event in store.health.events()] == [True]
 
 
 def test_a_recorder_of_before_is_fenced_out_by_a_repair(stage: Stage) -> None:

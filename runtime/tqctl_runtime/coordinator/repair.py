@@ -75,6 +75,11 @@ class Counts:
         """These names, in this order."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        told = {"journal entries recorded": self.entries, "tasks copied": self.copied, "ends copied": self.ended}
+        told |= {"tasks put back": self.tasks, "pauses": self.pauses, "handlers": self.handlers, "keys": self.held}
+        return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing to put back"
+
 
 @dataclass(frozen=True, slots=True)
 class Mended:
@@ -140,7 +145,8 @@ class Repair:
         self._put_back_rest(mender, closed.now)
         opened = self._open()
         self._counts.seconds = round(time.monotonic() - started, 3)
-        mender.note(self._epoch, self._counts.to_json(), self._holder)
+        length = round(self._counts.seconds * 1000)
+        self._store.health.note("repair", "namespace", f"epoch {self._epoch}: {self._counts}", length_ms=length)
         _log.warning("repaired", term=self._term, epoch=self._epoch, **self._counts.to_json())
         return Mended(opened, self._counts)
 
@@ -245,7 +251,7 @@ class Repair:
         held = [(key, task, mark, ended + KEY_MS - now) for key, task, mark, ended in mender.keys(now - KEY_MS)]
         tombs = [
             (task_id, version >> 32, version & 0xFFFFFFFF, STATE_CODES[state], ended + TOMB_MS - now)
-            for task_id, version, state, ended in mender.ended(now - TOMB_MS, MAX_TOMBS)
+            for task_id, version, state, ended in mender.ended_lately(now - TOMB_MS, MAX_TOMBS)
         ]
         rest: dict[str, Sequence[Any]] = {"pauses": pauses, "handlers": handlers, "held": held, "tombs": tombs}
         for name, items in rest.items():

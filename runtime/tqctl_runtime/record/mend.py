@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from tqctl_runtime.core.attempt import Detail
@@ -12,10 +12,8 @@ from tqctl_runtime.core.errors import LeaseLost
 from tqctl_runtime.core.ids import TAIL_LENGTH
 from tqctl_runtime.core.states import FINAL, State
 from tqctl_runtime.core.submission import Envelope, fingerprint
-from tqctl_runtime.record import statements
 from tqctl_runtime.record.batch import FINISHED, REASON, STATE, VERSION, Batch, JournalEntry
-from tqctl_runtime.record.columns import EVENTS, TASK_ORDER
-from tqctl_runtime.record.database import Database
+from tqctl_runtime.record.columns import TASK_ORDER
 from tqctl_runtime.record.lookup import Lookup
 from tqctl_runtime.record.write import Applied, Checkpoint, Writer
 
@@ -23,8 +21,6 @@ from tqctl_runtime.record.write import Applied, Checkpoint, Writer
 OPEN_STATES = (State.RUNNING, State.QUEUED, State.RETRYING, State.SCHEDULED)
 #: Rows of one read.
 CHUNK = 1_000
-#: Kind and subject of the event that each repair leaves.
-REPAIR, NAMESPACE = "repair", "namespace"
 
 _HOLD = "UPDATE checkpoint SET committed_at = ? WHERE id = 1 AND term = ?"
 _RESTART = (
@@ -54,8 +50,6 @@ _KEYS = (
 _ENDED = "SELECT id, version, state, finished_at FROM tasks WHERE state = ? AND finished_at > ? LIMIT ?"
 _SETTINGS = "SELECT section, key, value FROM settings ORDER BY section, key"
 _HANDLERS = "SELECT name, row FROM handlers ORDER BY name"
-_NOTE = statements.insert("events", EVENTS) + statements.DO_NOTHING
-_LAST = "SELECT at, reason, who FROM events WHERE subject = ? AND kind = ? ORDER BY at DESC LIMIT 1"
 
 
 #: A task as the broker holds it: ``broker.views.LiveTask``, of which this layer knows the fields alone.
@@ -83,14 +77,6 @@ class OpenTask(NamedTuple):
     idempotency_key: str
     fingerprint: str
     size: int
-
-
-class LastRepair(NamedTuple):
-    """When (ms) the namespace was repaired last, by whom, and what was counted."""
-
-    at: int
-    counts: dict[str, Any]
-    who: str
 
 
 class Mender(Writer):
@@ -133,12 +119,6 @@ class Mender(Writer):
             if self._database.execute(_RESTART, (epoch, broker, now_ms(), self.term, epoch)) != 1:
                 raise self._late()
 
-    def note(self, epoch: int, counts: Mapping[str, Any], who: str) -> None:
-        """Leave the event that tells of this repair."""
-        row = (epoch, "0-0", 0, now_ms(), REPAIR, NAMESPACE, None, None, json.dumps(counts), who)
-        with self._database.transaction():
-            self._database.execute(_NOTE, row)
-
     def versions(self, ids: Sequence[str]) -> dict[str, tuple[int, State]]:
         """Version and state of those of *ids* (at most CHUNK) that the record knows."""
         found = self._database.rows(_VERSIONS.format(", ".join("?" * len(ids))), ids) if ids else []
@@ -167,7 +147,7 @@ class Mender(Writer):
         """Key, task, fingerprint and end (ms) of idempotency keys whose task ended after *since*, latest first."""
         return [(row[0], row[1], row[2] or "", row[3]) for row in self._database.rows(_KEYS, (since,))]
 
-    def ended(self, since: int, limit: int) -> list[tuple[str, int, State, int]]:
+    def ended_lately(self, since: int, limit: int) -> list[tuple[str, int, State, int]]:
         """Id, version, state and end (ms) of at most *limit* tasks of each final state that ended after *since*."""
         rows = [row for state in FINAL for row in self._database.rows(_ENDED, (str(state), since, limit))]
         return [(row[0], row[1], State(row[2]), row[3]) for row in rows]
@@ -273,9 +253,3 @@ def _add_live(batch: Batch, task: Live, at: int) -> None:
         ]
     if task.state is State.DEAD:
         batch.deaths.append([task.id, at, None, None, None, None])
-
-
-def last_repair(database: Database) -> LastRepair | None:
-    """The last repair that the record tells of."""
-    found = database.rows(_LAST, (NAMESPACE, REPAIR))
-    return LastRepair(found[0][0], json.loads(found[0][1]), found[0][2] or "") if found else None
