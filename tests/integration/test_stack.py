@@ -19,6 +19,7 @@ from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.views import look
 from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.client import Client
 from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, Conflict, NotFound, Unavailable, UsageError
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import State
@@ -126,6 +127,35 @@ def test_what_is_killed_comes_back(home: Environment) -> None:
             lambda: restarted(store) == {"worker-1", "coordinator", "broker"}, "what was started again is recorded"
         )
     stack.down(settings)
+
+
+def test_a_hang_up_of_a_detached_stack_brings_edited_code_and_loses_nothing(home: Environment) -> None:
+    app = home.home / "edited.py"
+    text = "from tqctl import handler\nimport time\n\n@handler\ndef told(seconds: float = 0) -> str:\n"
+    app.write_text(f"{text}    time.sleep(seconds)\n    return 'before'\n")
+    settings = home.settings(app=(str(app),), workers=2, concurrency=2)
+    stack.up_detached(settings)
+    with Client(settings) as client:
+        assert client.wait(client.submit("told"), timeout=30) == "before"
+        workers = {name: info.pid for name, info in by_name(settings).items() if info.role == "worker"}
+        running = client.submit("told", {"seconds": 2})
+        wait_until(lambda: has_started(settings, running), "the long task runs")
+        waiting = client.submit_many(("told", {"seconds": 0.01}) for _ in range(50))
+        app.write_text(f"{text}    return 'after'\n")
+
+        os.kill(by_name(settings)["up"].pid, signal.SIGHUP)
+
+        def answers_anew() -> bool:
+            return set(client.wait([client.submit("told") for _ in range(8)], timeout=30)) == {"after"}
+
+        wait_until(answers_anew, "every worker runs the edited code")
+        assert client.wait(running, timeout=30) == "before"
+        assert set(client.wait(waiting, timeout=30)) <= {"before", "after"}
+    assert {name: info.pid for name, info in by_name(settings).items() if info.role == "worker"} == workers
+    stack.down(settings)
+    with open_store(settings, read_only=True) as store:
+        ends = set(store.database.rows("SELECT state, failures, deaths FROM tasks"))
+    assert ends == {("succeeded", 0, 0)}
 
 
 def test_children_end_with_a_killed_parent_and_the_next_up_works(home: Environment) -> None:

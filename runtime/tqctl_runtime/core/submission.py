@@ -21,6 +21,7 @@ PRIORITY_NAMES = {"low": 3, "normal": 5, "high": 7, "critical": 10}
 _TAGS_MAXIMUM = 32
 _TEXT_MAXIMUM = 256
 _RETRIES_MAXIMUM = 1000
+_NAME_HINT = "1 to 100 of A-Z a-z 0-9 . _ -"
 
 
 def parse_priority(value: int | str) -> int:
@@ -191,13 +192,8 @@ def build_submission(
         PayloadError: the payload is not a JSON object or too large.
     """
     row = defaults or {}
-    if not is_name(handler):
-        raise UsageError(f"{handler!r} is not a handler name", hint="1 to 100 of A-Z a-z 0-9 . _ -")
-    chosen_queue = queue or row.get("queue") or DEFAULT_QUEUE
-    if not is_name(chosen_queue):
-        raise UsageError(f"{chosen_queue!r} is not a queue name", hint="1 to 100 of A-Z a-z 0-9 . _ -")
-    if task_id is not None and not is_task_id(task_id):
-        raise UsageError(f"{task_id!r} is not a task id")
+    queue = queue or row.get("queue") or DEFAULT_QUEUE
+    _check_names(handler, queue, task_id)
     if delay_ms and due_at:
         raise UsageError("a task has a delay or a time, not both")
     if delay_ms < 0 or due_at < 0 or expires_ms < 0 or expires_at < 0 or unique_ms < 0 or (timeout_ms or 0) < 0:
@@ -207,21 +203,14 @@ def build_submission(
         raise UsageError(f"max retries must be 0 to {_RETRIES_MAXIMUM:,}, not {retries}")
     if timeout_ms is None:
         timeout_ms = round((row.get("timeout_s") or 0) * 1000)
-    if tenant is not None or correlation_id is not None or idempotency_key is not None:
-        _check_text("tenant", tenant)
-        _check_text("correlation id", correlation_id)
-        _check_text("idempotency key", idempotency_key)
-    if not isinstance(payload, bytes):
-        if not isinstance(payload, dict):
-            raise PayloadError(f"a payload is an object with named parameters, not {type(payload).__name__}")
-        payload = dump_json(payload, limit=payload_limit)
-    elif len(payload) > payload_limit:
-        raise PayloadError(f"the payload has {len(payload):,} bytes, the limit is {payload_limit:,}")
+    _check_text("tenant", tenant)
+    _check_text("correlation id", correlation_id)
+    _check_text("idempotency key", idempotency_key)
     return Submission(
         id=task_id or new_id("tsk"),
         handler=handler,
-        payload=payload,
-        queue=chosen_queue,
+        payload=_payload_bytes(payload, payload_limit),
+        queue=queue,
         priority=parse_priority(priority if priority is not None else row.get("priority", DEFAULT_PRIORITY)),
         max_retries=retries,
         timeout_ms=timeout_ms,
@@ -240,6 +229,25 @@ def build_submission(
     )
 
 
+def _check_names(handler: str, queue: str, task_id: str | None) -> None:
+    if not is_name(handler):
+        raise UsageError(f"{handler!r} is not a handler name", hint=_NAME_HINT)
+    if not is_name(queue):
+        raise UsageError(f"{queue!r} is not a queue name", hint=_NAME_HINT)
+    if task_id is not None and not is_task_id(task_id):
+        raise UsageError(f"{task_id!r} is not a task id")
+
+
+def _payload_bytes(payload: Mapping[str, Any] | bytes, limit: int) -> bytes:
+    if not isinstance(payload, bytes):
+        if not isinstance(payload, dict):
+            raise PayloadError(f"a payload is an object with named parameters, not {type(payload).__name__}")
+        return dump_json(payload, limit=limit)
+    if len(payload) > limit:
+        raise PayloadError(f"the payload has {len(payload):,} bytes, the limit is {limit:,}")
+    return payload
+
+
 def _check_text(what: str, text: str | None) -> None:
     if text is None:
         return
@@ -254,6 +262,6 @@ def _check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
         raise UsageError(f"a task has at most {_TAGS_MAXIMUM} tags")
     for key, value in tags.items():
         if not is_name(key):
-            raise UsageError(f"{key!r} is not a tag name", hint="1 to 100 of A-Z a-z 0-9 . _ -")
+            raise UsageError(f"{key!r} is not a tag name", hint=_NAME_HINT)
         _check_text(f"value of tag {key}", value)
     return dict(tags)
