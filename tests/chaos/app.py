@@ -1,4 +1,4 @@
-"""Handlers whose effects are lines in one append-only file, outside of Redis and SQL: ``id attempt pid``."""
+"""Handlers whose effects are lines in one append-only file, outside of Redis and SQL: ``id attempt pid ns``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tqctl_runtime.core.handler import current_task
 def note() -> None:
     """Append one line in one write: concurrent writers never mix, a killed one leaves all of it or nothing."""
     task = current_task()
-    line = f"{task.id} {task.attempt} {os.getpid()}\n".encode()
+    line = f"{task.id} {task.attempt} {os.getpid()} {time.time_ns()}\n".encode()
     file = os.open(os.environ["TQ_CHAOS_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(file, line)

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.chaos.oracle import Figures
 from tests.chaos.stage import Stage
+from tests.conftest import migrate
+from tests.support.cluster import Cluster
 from tests.support.durable import DurableRedis
 from tests.support.environment import Environment
 from tests.support.servers import MissingServerError, redis_binary, require_servers, valkey_binary
 
+T = TypeVar("T")
 SCALE, SEED = "TQCTL_CHAOS_SCALE", "TQCTL_CHAOS_SEED"
 PAIRS = ("valkey+sqlite", "redis7+postgresql")
 
@@ -84,15 +90,43 @@ def valkey_stage(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> I
     yield from make_stage(request, tmp_path, PAIRS[0], seed)
 
 
-def make_stage(request: pytest.FixtureRequest, tmp_path: Path, pair: str, seed: int) -> Iterator[Stage]:
-    """The stage of *pair*."""
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL of the test's own."""
+    folder = Path(tempfile.mkdtemp(prefix="tqctl-pg-"))
+    folder.chmod(0o711)
     try:
-        binary = valkey_binary() if pair == PAIRS[0] else redis_binary()
+        made = obtain(lambda: Cluster(folder))
+        yield made
+        made.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster_stage(request: pytest.FixtureRequest, tmp_path: Path, seed: int, cluster: Cluster) -> Iterator[Stage]:
+    """The second of the pairs with a PostgreSQL of its own."""
+    migrate(cluster.url)
+    yield from make_stage(request, tmp_path, PAIRS[1], seed, cluster.url)
+
+
+def obtain(start: Callable[[], T]) -> T:
+    """What *start* returns; a missing server fails the test where servers are required, else it is not run."""
+    try:
+        return start()
     except MissingServerError as error:
         if require_servers():
             pytest.fail(f"missing: {error}", pytrace=False)
         pytest.skip(f"not run, missing: {error}")
-    database_url = request.getfixturevalue("sqlite_url" if pair == PAIRS[0] else "postgres_url")
+
+
+def make_stage(
+    request: pytest.FixtureRequest, tmp_path: Path, pair: str, seed: int, database_url: str = ""
+) -> Iterator[Stage]:
+    """The stage of *pair*, on the record at *database_url* where given."""
+    binary = obtain(valkey_binary if pair == PAIRS[0] else redis_binary)
+    if not database_url:
+        database_url = request.getfixturevalue("sqlite_url" if pair == PAIRS[0] else "postgres_url")
     server = DurableRedis(binary, tmp_path / "redis")
     try:
         environment = Environment(pair, tmp_path, server.url, database_url)

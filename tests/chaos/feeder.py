@@ -52,8 +52,10 @@ class Feeder:
             self._allowed = max(self._allowed, count)
             self._more.notify_all()
 
-    def finish(self) -> list[str]:
-        """Submit all that is left; the ids of everything, each acknowledged."""
+    def finish(self, *, only_allowed: bool = False) -> list[str]:
+        """Submit all that is left, or that was allowed; the ids of everything, each acknowledged."""
+        with self._more:
+            self._wanted = self._wanted[: self._allowed] if only_allowed else self._wanted
         self.allow(len(self._wanted))
         self._thread.join(timeout=PATIENCE)
         if self._error is not None:
@@ -68,12 +70,13 @@ class Feeder:
                 with self._more:
                     self._more.wait_for(partial(self._may_go_on, done))
                 end = min(self._allowed, done + self._at_once)
-                self._send(self._wanted[done:end])
+                if end > done:
+                    self._send(self._wanted[done:end])
         except BaseException as error:  # noqa: BLE001  told by finish()
             self._error = error
 
     def _may_go_on(self, done: int) -> bool:
-        return self._is_over or self._allowed > done
+        return self._is_over or self._allowed > done or done >= len(self._wanted)
 
     def _send(self, part: Sequence[Wanted]) -> None:
         wishes = [self._client.prepare(name, payload, **options) for name, payload, options in part]

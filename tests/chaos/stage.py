@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ APP = str(Path(__file__).with_name("app.py"))
 #: The environment variable that tells handlers where to note their effects.
 EFFECTS = "TQ_CHAOS_EFFECTS"
 #: Patience of the suite: a takeover alone lasts 20 s, on a machine that others use too.
-PATIENCE = 150.0
+PATIENCE = 100.0
 _FINAL = ", ".join(f"'{state}'" for state in FINAL)
 
 
@@ -107,6 +108,11 @@ class Stage:
         if not self.effects_file.exists():
             return Counter()
         return Counter(line.split()[0] for line in self.effects_file.read_text().splitlines())
+
+    def effect_times(self) -> list[tuple[str, int]]:
+        """Each effect with its time in nanoseconds."""
+        rows = [line.split() for line in self.effects_file.read_text().splitlines()]
+        return [(row[0], int(row[3])) for row in rows]
 
     def overview(self) -> Overview:
         """The live figures, once the broker answers."""
@@ -219,6 +225,10 @@ class Stage:
         """The reply of a counting *command* on a key of the namespace."""
         return int(self.wire.command(command, self.keys.build(key)))
 
+    def wait_level(self) -> None:
+        """Wait until the record is level with the journal."""
+        self.until(lambda: self._look().lag_rows == 0, "the record is level with the journal")
+
     def server_add(self, key: str, part: str, member: str) -> None:
         """Put *member* into a sorted set of the namespace."""
         self.wire.command("ZADD", self.keys.build(key, part), 1, member)
@@ -228,6 +238,11 @@ class Stage:
         for log in sorted(self.environment.home.glob("*.log")):
             text = log.read_text(errors="replace").splitlines()
             print(f"--- {log.name}, last of {len(text)} lines", *text[-60:], sep="\n", file=sys.stderr)
+
+
+def pass_time(seconds: float) -> None:
+    """Let a fault last: the one thing that a test of outages cannot wait for otherwise."""
+    threading.Event().wait(seconds)
 
 
 @contextlib.contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from tests.chaos.feeder import Feeder, Wanted
 from tests.chaos.oracle import assert_world
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Stage, pass_time
 
 Scale = Callable[[int, int], int]
 Measured = Callable[..., None]
@@ -21,8 +20,6 @@ def test_submits_under_stalls_of_the_broker_are_each_one_task(stage: Stage, scal
     stage.coordinator()
     stage.worker(TQCTL_LEASE="30s")
     wanted: list[Wanted] = [("work", {}, {})] * submits
-    clock = threading.Event()
-    # A client that is impatient: it must come back while the server still stands.
     client = stage.new_client()
     with Feeder(client, wanted, at_once=1) as feeder:
         for number in range(stalls):
@@ -32,7 +29,7 @@ def test_submits_under_stalls_of_the_broker_are_each_one_task(stage: Stage, scal
                 "submits are under way",
             )
             with stage.server.stalled():
-                clock.wait(2.0)
+                pass_time(2.0)
         ids = feeder.finish()
     stage.drain(ids)
 

