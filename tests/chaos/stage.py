@@ -129,13 +129,13 @@ class Stage:
 
     # -- processes
 
-    def start(self, *words: str, **env: str) -> subprocess.Popen[str]:
-        """Start tqctl with the stage's settings."""
-        return self.environment.start(*words, env=self.values | env)
+    def start(self, *words: str, command: Sequence[str] | None = None, **env: str) -> subprocess.Popen[str]:
+        """Start tqctl, or the program that *command* starts, with the stage's settings."""
+        return self.environment.start(*words, env=self.values | env, command=command)
 
-    def coordinator(self, **env: str) -> subprocess.Popen[str]:
+    def coordinator(self, *, command: Sequence[str] | None = None, **env: str) -> subprocess.Popen[str]:
         """A coordinator that is seen."""
-        process = self.start("coordinator", "start", **env)
+        process = self.start("coordinator", "start", command=command, **env)
         self.until(
             lambda: any(info.get("pid") == process.pid for info in self._look().coordinators.values()),
             "the coordinator is seen",
@@ -143,13 +143,14 @@ class Stage:
         )
         return process
 
-    def begin_worker(self, *words: str, **env: str) -> subprocess.Popen[str]:
+    def begin_worker(self, *words: str, command: Sequence[str] | None = None, **env: str) -> subprocess.Popen[str]:
         """A worker, not waited for."""
-        return self.start("worker", "start", "--app", APP, "--concurrency", str(self.concurrency), *words, **env)
+        words = ("worker", "start", "--app", APP, "--concurrency", str(self.concurrency), *words)
+        return self.start(*words, command=command, **env)
 
-    def worker(self, *words: str, **env: str) -> subprocess.Popen[str]:
+    def worker(self, *words: str, command: Sequence[str] | None = None, **env: str) -> subprocess.Popen[str]:
         """A worker that has registered."""
-        process = self.begin_worker(*words, **env)
+        process = self.begin_worker(*words, command=command, **env)
         self.until(lambda: self.find_worker(process.pid), "the worker is registered", process)
         return process
 

@@ -52,6 +52,11 @@ class DurableRedis:
         with self.client() as client:
             return client.execute_command(*words)
 
+    def listen_on(self, address: str) -> None:
+        """Start it again, listening on *address* beside loopback; for networks of a test's own."""
+        self._options = (*self._options, "--bind", "127.0.0.1", address, "--protected-mode", "no")
+        self.restart()
+
     def kill(self) -> None:
         """Kill it with signal 9."""
         self._server.stop(signal.SIGKILL)

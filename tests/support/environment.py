@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,12 +91,19 @@ class Environment:
         )
 
     def start(
-        self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        command: Sequence[str] | None = None,
     ) -> subprocess.Popen[str]:
-        """Start tqctl in a process group of its own; its output goes to ``<first word>.log`` in the home."""
+        """Start tqctl in a process group of its own; its output goes to ``<first word>.log`` in the home.
+
+        *command* are other words than :func:`program` to start it with.
+        """
         with open(self.home / f"{words[0]}.log", "a", encoding="utf-8") as log:
             process = subprocess.Popen(
-                [*program(), *words],
+                [*(command or program()), *words],
                 env=self.env | dict(env or {}),
                 cwd=cwd or self.home,
                 stdin=subprocess.DEVNULL,
