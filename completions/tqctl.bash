@@ -188,7 +188,7 @@ _tqctl_node() {
       takes=" --color --context -c --fields --output -o "
       arg="" ;;
     "health")
-      subs="list history"
+      subs="list history probe"
       opts="--color --context -c --fields --help --no-input --output -o --quiet -q --verbose -v --yes -y"
       takes=" --color --context -c --fields --output -o "
       arg="" ;;
@@ -201,6 +201,11 @@ _tqctl_node() {
       subs=""
       opts="--check --color --context -c --events --fields --help --limit --no-input --output -o --quiet -q --since --verbose -v --yes -y"
       takes=" --check --color --context -c --fields --limit --output -o --since "
+      arg="" ;;
+    "health probe")
+      subs=""
+      opts="--color --context -c --fields --help --no-input --output -o --quiet -q --ready --verbose -v --yes -y"
+      takes=" --color --context -c --fields --output -o "
       arg="" ;;
     "config")
       subs="show path"

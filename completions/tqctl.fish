@@ -4,7 +4,7 @@ function __tqctl_place --description "the command that is being typed"
     set -l words (commandline -opc)
     set -l place
     for word in $words[2..-1]
-        if contains -- "$place $word" ' up' ' down' ' status' ' submit' ' task' ' task list' ' task show' ' task result' ' task logs' ' task wait' ' task cancel' ' task retry' ' queue' ' queue list' ' queue show' ' queue pause' ' queue resume' ' queue purge' ' dlq' ' dlq list' ' dlq show' ' dlq requeue' ' dlq discard' ' handler' ' handler list' ' handler show' ' worker' ' worker start' ' worker list' ' worker show' ' coordinator' ' coordinator start' ' coordinator status' ' db' ' db upgrade' ' doctor' ' health' ' health list' ' health history' ' config' ' config show' ' config path' ' context' ' context list' ' context show' ' completion' ' version'
+        if contains -- "$place $word" ' up' ' down' ' status' ' submit' ' task' ' task list' ' task show' ' task result' ' task logs' ' task wait' ' task cancel' ' task retry' ' queue' ' queue list' ' queue show' ' queue pause' ' queue resume' ' queue purge' ' dlq' ' dlq list' ' dlq show' ' dlq requeue' ' dlq discard' ' handler' ' handler list' ' handler show' ' worker' ' worker start' ' worker list' ' worker show' ' coordinator' ' coordinator start' ' coordinator status' ' db' ' db upgrade' ' doctor' ' health' ' health list' ' health history' ' health probe' ' config' ' config show' ' config path' ' context' ' context list' ' context show' ' completion' ' version'
             set place "$place $word"
         end
     end
@@ -508,6 +508,7 @@ complete -c tqctl -n '__tqctl_at doctor' -l verbose -s v -d 'say more (counts)'
 complete -c tqctl -n '__tqctl_at doctor' -l yes -s y -d 'answer yes to questions'
 complete -c tqctl -n '__tqctl_at health' -a list -d 'Show each check as the leading coordinator saw it last, with its success rate over 24 hours'
 complete -c tqctl -n '__tqctl_at health' -a history -d 'Show how long each check stayed at which level, or what was recovered from; the latest first'
+complete -c tqctl -n '__tqctl_at health' -a probe -d 'Tell whether processes of this machine are alive; 20 where one is not. Asks no server'
 complete -c tqctl -n '__tqctl_at health' -l color -r -a 'auto always never' -d 'auto/always/never'
 complete -c tqctl -n '__tqctl_at health' -l context -s c -r -a '(__tqctl_live contexts)' -d 'named settings'
 complete -c tqctl -n '__tqctl_at health' -l fields -r -d 'show only these fields'
@@ -539,6 +540,16 @@ complete -c tqctl -n '__tqctl_at health history' -l quiet -s q -d 'no summary li
 complete -c tqctl -n '__tqctl_at health history' -l since -r -d '1h, -1h or ISO'
 complete -c tqctl -n '__tqctl_at health history' -l verbose -s v -d 'say more (counts)'
 complete -c tqctl -n '__tqctl_at health history' -l yes -s y -d 'answer yes to questions'
+complete -c tqctl -n '__tqctl_at health probe' -l color -r -a 'auto always never' -d 'auto/always/never'
+complete -c tqctl -n '__tqctl_at health probe' -l context -s c -r -a '(__tqctl_live contexts)' -d 'named settings'
+complete -c tqctl -n '__tqctl_at health probe' -l fields -r -d 'show only these fields'
+complete -c tqctl -n '__tqctl_at health probe' -l help -d 'Show this message and exit'
+complete -c tqctl -n '__tqctl_at health probe' -l no-input -d 'never ask'
+complete -c tqctl -n '__tqctl_at health probe' -l output -s o -r -a 'table wide json jsonl csv name' -d 'table/wide/json/jsonl/csv/name'
+complete -c tqctl -n '__tqctl_at health probe' -l quiet -s q -d 'no summary lines'
+complete -c tqctl -n '__tqctl_at health probe' -l ready -d 'ready for work, not only alive'
+complete -c tqctl -n '__tqctl_at health probe' -l verbose -s v -d 'say more (counts)'
+complete -c tqctl -n '__tqctl_at health probe' -l yes -s y -d 'answer yes to questions'
 complete -c tqctl -n '__tqctl_at config' -a show -d 'Show settings, masked where secret, with the file, variable or flag they come from'
 complete -c tqctl -n '__tqctl_at config' -a path -d 'Show the files that may hold settings, the first before the second'
 complete -c tqctl -n '__tqctl_at config' -l color -r -a 'auto always never' -d 'auto/always/never'

@@ -65,6 +65,18 @@ EVENTS = View(
         Column("message", "message"),
     ),
 )
+SIGNS = View(
+    "process",
+    "name",
+    ("name", "pid", "is_alive", "is_ready", "age_s"),
+    (
+        Column("name", "name", key=True),
+        Column("pid", "pid", right=True),
+        Column("alive", "is_alive"),
+        Column("ready", "is_ready"),
+        Column("seen", lambda row: _length({"length_s": row.get("age_s")}), right=True),
+    ),
+)
 _DAY_MS = 86_400_000
 #: The leader looks each 30 s; results that are older than three looks are told to be old.
 _STALE_MS = 90_000
@@ -123,6 +135,36 @@ def history(
         session.note("nothing was recovered from" if events else "nothing is recorded of it")
     elif count == limit:
         session.note(f"the first {count:,}; more with --limit")
+
+
+@verb(
+    app,
+    "probe",
+    examples="  tqctl health probe worker-1\n  tqctl health probe worker-1 --ready -q\n  tqctl health probe -o json",
+)
+def probe(
+    ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="one process; all of this machine")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="ready for work, not only alive")] = False,
+) -> None:
+    """Tell whether processes of this machine are alive; 20 where one is not. Asks no server."""
+    from dataclasses import asdict
+
+    from tqctl_runtime.core.errors import CheckFailed, NotFound
+    from tqctl_runtime.observe.probe import read, read_all
+    from tqctl_runtime.observe.registry import folder
+
+    session = open_session(ctx)
+    place = folder(session.settings)
+    signs = read_all(place) if name is None else [read(place, name)]
+    if name is not None and signs[0].age_s is None:
+        raise NotFound(f"no process {name!r} gives a sign of life", hint="tqctl health probe")
+    session.output.rows(SIGNS, [asdict(sign) for sign in signs])
+    if not signs:
+        raise CheckFailed("no process of this context gives a sign of life", hint="tqctl status")
+    bad = [sign.name for sign in signs if not (sign.is_ready if ready else sign.is_alive)]
+    if bad:
+        raise CheckFailed(f"not {'ready' if ready else 'alive'}: {', '.join(bad)}", hint="tqctl status --logs")
 
 
 def _known(check: str | None) -> str | None:

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from tqctl_runtime.broker.address import BrokerAddress
@@ -18,7 +18,7 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.coordinator.leader import Leader
+from tqctl_runtime.coordinator.leader import ELECTION, Leader
 from tqctl_runtime.coordinator.opening import open_namespace, place_of
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
@@ -28,6 +28,8 @@ from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable, TqctlError, 
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import get_logger
+from tqctl_runtime.observe.probe import Probe
+from tqctl_runtime.observe.vitals import Vitals
 from tqctl_runtime.record.store import open_store
 
 if TYPE_CHECKING:
@@ -39,24 +41,48 @@ R = TypeVar("R")
 BEAT_SECONDS = 5.0
 _OPEN_RETRY_SECONDS = 1.0
 _BROKER_WAIT_SECONDS = 30.0
+#: Seconds in which the election comes round: a renewal each five, or ten for a term of a slow database.
+_ELECTION_SECONDS = 30.0
 _log = get_logger("coordinator")
 
 
-def run_coordinator(settings: Settings, ready: Callable[[], None], *, name: str = "coordinator") -> int:
+def run_coordinator(
+    settings: Settings, ready: Callable[[], None], *, name: str = "coordinator", probe: Probe | None = None
+) -> int:
     """Run a coordinator until TERM or INT; calls *ready* once somebody leads. Returns the exit code.
+
+    *probe*, whose vitals are those of :func:`vitals_of`, is pulsed from the loop.
 
     Raises:
         ConfigError: the record's schema is older, or a URL is not usable.
         StoresDiffer: Redis and the record do not belong together.
         Unavailable: the private server does not run.
     """
-    return asyncio.run(Coordinator(settings, name=name).run(ready))
+
+    async def run() -> int:
+        coordinator = Coordinator(settings, name=name, probe=probe)
+        with probe.beating(asyncio.get_running_loop()) if probe else nullcontext():
+            return await coordinator.run(ready)
+
+    return asyncio.run(run())
+
+
+def vitals_of() -> Vitals:
+    """The signs of life of a coordinator: it takes part in the election."""
+    return Vitals({ELECTION: _ELECTION_SECONDS})
 
 
 class Coordinator:
     """One coordinator. *version* is what its heartbeat shows."""
 
-    def __init__(self, settings: Settings, *, name: str = "coordinator", specs: list[RoleSpec] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        name: str = "coordinator",
+        specs: list[RoleSpec] | None = None,
+        probe: Probe | None = None,
+    ) -> None:
         self.id = new_id("coo")
         self._settings = settings
         self._name = name
@@ -65,6 +91,8 @@ class Coordinator:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._started_at = now_ms()
+        self._probe = probe
+        self._vitals = probe.vitals if probe else Vitals()
         self._runners: list[RoleRunner] = []
         self._recoveries = Recoveries()
         self._is_ready = False
@@ -74,6 +102,8 @@ class Coordinator:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+        if self._probe is not None:
+            self._probe.stopping()
 
     async def run(self, ready: Callable[[], None]) -> int:
         """Everything from the start to the end; see :func:`run_coordinator`."""
@@ -135,7 +165,7 @@ class Coordinator:
             return await _in(pool, lambda: store.next_term(COORDINATOR, self.id, above))
 
         async with Link(address) as link:
-            leader = Leader(link=link, keys=self._keys, holder=self.id, next_term=next_term)
+            leader = Leader(link=link, keys=self._keys, holder=self.id, next_term=next_term, vitals=self._vitals)
             tasks = [
                 asyncio.create_task(leader.run(), name="election"),
                 asyncio.create_task(self._beat(link, leader), name="heartbeat"),
@@ -152,6 +182,8 @@ class Coordinator:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                # A repair of the namespace may take long.
+                self._vitals.paused(ELECTION)
                 await leader.resign()
                 with suppress(TqctlError):
                     await link.call(coordinator_beat(self._keys, self.id, None))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two runs of the checks.
 LOOK_SECONDS = 30.0
+#: Seconds before the first run: a stack that just starts has no workers yet.
+FIRST_LOOK_SECONDS = 10.0
 #: A check that was not run for this long begins anew, ms.
 GAP_MS = 90_000
 #: Runs that wait for SQL at most: an hour of them.
@@ -30,10 +32,10 @@ _log = get_logger("health")
 class Health:
     """Runs the checks each :data:`LOOK_SECONDS`; what SQL does not take now waits."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, *, first_look: float = FIRST_LOOK_SECONDS) -> None:
         self._tools = tools
         self._waiting: deque[tuple[int, list[Result]]] = deque(maxlen=_WAITING)
-        self._next_look = 0.0
+        self._next_look = time.monotonic() + first_look
         self._levels: dict[str, str] = {}
 
     def run_once(self, now: int = 0) -> int:

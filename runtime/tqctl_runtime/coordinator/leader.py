@@ -14,12 +14,15 @@ from tqctl_runtime.broker.leader_calls import COORDINATOR, Election, elect
 from tqctl_runtime.core.clock import boot_seconds
 from tqctl_runtime.core.errors import NotOpen, TqctlError
 from tqctl_runtime.observe.logging import get_logger
+from tqctl_runtime.observe.vitals import Vitals
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
     from tqctl_runtime.broker.link import Link
 
 LEASE_MS = 15_000
+#: What the election is called among the signs of life.
+ELECTION = "election"
 RENEW_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 #: How long after a renewal was sent its lease is relied on, in seconds: lease − min(2 s, lease/5).
@@ -43,12 +46,14 @@ class Leader:
         holder: str,
         next_term: Callable[[int], Awaitable[int]],
         clock: Callable[[], float] = boot_seconds,
+        vitals: Vitals | None = None,
     ) -> None:
         self._link = link
         self._keys = keys
         self._holder = holder
         self._next_term = next_term
         self._clock = clock
+        self._vitals = vitals or Vitals()
         self._term: int | None = None
         self._trusted_until = 0.0
         #: Set once somebody leads, we or another.
@@ -67,6 +72,7 @@ class Leader:
         """Take part until cancelled."""
         while True:
             pause = await self.tick()
+            (self._vitals.answered if pause == RENEW_SECONDS else self._vitals.turned)(ELECTION)
             await asyncio.sleep(pause)
 
     async def tick(self) -> float:

@@ -16,6 +16,7 @@ from tqctl_runtime.core.errors import TqctlError
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import configure, get_logger
+from tqctl_runtime.observe.probe import probed
 from tqctl_runtime.stack import private
 from tqctl_runtime.stack.order import Answer, Order, exit_code
 
@@ -71,23 +72,38 @@ def main() -> int:
 def _be(
     role: str, settings: Settings, *, name: str, log: Path | None, ready: Callable[[], None], parent: int = 0
 ) -> int:
+    run = _run_coordinator if role == "coordinator" else _run_worker
     with registry.registered(settings, role=role, name=name, log=log, parent=parent) as known:
-        if role == "coordinator":
-            from tqctl_runtime.coordinator.coordinator import run_coordinator
+        return run(settings, name, known, ready)
 
-            def is_ready() -> None:
-                known.say(registry.READY)
-                ready()
 
-            return run_coordinator(settings, is_ready, name=name)
-        from tqctl_runtime.worker.main import run_worker
+def _run_coordinator(settings: Settings, name: str, known: registry.Registration, ready: Callable[[], None]) -> int:
+    from tqctl_runtime.coordinator.coordinator import run_coordinator, vitals_of
+
+    with probed(settings, name, vitals_of()) as probe:
+
+        def is_ready() -> None:
+            known.say(registry.READY)
+            probe.ready()
+            ready()
+
+        return run_coordinator(settings, is_ready, name=name, probe=probe)
+
+
+def _run_worker(settings: Settings, name: str, known: registry.Registration, ready: Callable[[], None]) -> int:
+    from tqctl_runtime.worker.main import run_worker, vitals_of
+
+    with probed(settings, name, vitals_of(settings)) as probe:
 
         def on_state(state: str) -> None:
             known.say(_STATES.get(state, state))
             if state == "running":
+                probe.ready()
                 ready()
+            else:
+                probe.stopping()
 
-        return run_worker(settings, name=name, version=registry.version(), on_state=on_state)
+        return run_worker(settings, name=name, version=registry.version(), on_state=on_state, probe=probe)
 
 
 _STATES = {"running": registry.READY, "draining": registry.STOPPING, "stopped": registry.STOPPING}

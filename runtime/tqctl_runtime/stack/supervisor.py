@@ -17,6 +17,8 @@ from tqctl_runtime.core.errors import Conflict, TqctlError, Unavailable
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.files import rotate, tail
 from tqctl_runtime.observe.logging import get_logger
+from tqctl_runtime.observe.probe import Probe, probed, sweep
+from tqctl_runtime.observe.vitals import Vitals
 from tqctl_runtime.stack import private
 from tqctl_runtime.stack.child import Child
 from tqctl_runtime.stack.events import EventWriter
@@ -110,7 +112,10 @@ class Supervisor:
         with ExitStack() as held:
             _hold_place(held, self._settings)
             registry.sweep(self._settings)
+            sweep(registry.folder(self._settings))
             me = held.enter_context(registry.registered(self._settings, role="up", name="up", log=self._log))
+            # Each child's watchdog is this parent, which starts it again.
+            probe = held.enter_context(probed(self._settings, "up", Vitals()))
             self._handle_signals(held)
             try:
                 self._start()
@@ -119,9 +124,11 @@ class Supervisor:
                 raise
             if not self._stop.is_set():
                 me.say(registry.READY)
+                probe.ready()
                 ready()
-                self._watch()
+                self._watch(probe)
             me.say(registry.STOPPING)
+            probe.stopping()
             return self._end()
 
     def _handle_signals(self, held: ExitStack) -> None:
@@ -156,10 +163,11 @@ class Supervisor:
         for child in children:
             self._tell(f"{child.name} ready (pid {child.pid})")
 
-    def _watch(self) -> None:
+    def _watch(self, probe: Probe) -> None:
         """Until we are told to stop: start again what crashed."""
         ended: set[str] = set()
         while not self._stop.wait(_TICK):
+            probe.pulse()
             self._check_broker()
             if self._reload.is_set():
                 self._reload.clear()

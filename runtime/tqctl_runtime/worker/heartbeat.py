@@ -13,10 +13,13 @@ from tqctl_runtime.broker.worker_calls import HeartbeatReply, heartbeat
 from tqctl_runtime.core.clock import boot_seconds
 from tqctl_runtime.core.errors import TqctlError
 from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.observe.vitals import Vitals
 
 log = logging.getLogger("tqctl.worker")
 
 _RETRY_SECONDS = 0.5
+#: What the heartbeat is called among the signs of life.
+HEARTBEAT = "heartbeat"
 
 
 class HeartbeatOwner(Protocol):
@@ -52,7 +55,9 @@ class HeartbeatOwner(Protocol):
 class Heartbeat:
     """Renews the lease each third of it. A renewal counts from its start, by a clock that goes on in suspend."""
 
-    def __init__(self, keys: Keys, link: Link, settings: Settings, owner: HeartbeatOwner) -> None:
+    def __init__(
+        self, keys: Keys, link: Link, settings: Settings, owner: HeartbeatOwner, vitals: Vitals | None = None
+    ) -> None:
         self._keys = keys
         self._link = link
         self._lease = settings.lease
@@ -60,6 +65,7 @@ class Heartbeat:
         self._trust = settings.trust_ms / 1000
         self._fence = settings.fence_ms / 1000
         self._owner = owner
+        self._vitals = vitals or Vitals()
         self._renewed = 0.0
         self._is_trusted = False
         self._now = asyncio.Event()
@@ -107,10 +113,12 @@ class Heartbeat:
         try:
             reply = await self._link.call(call._replace(timeout=min(call.timeout, self._interval)))
         except TqctlError as error:
+            self._vitals.turned(HEARTBEAT)
             log.warning("no heartbeat: %s", error)
             return False
         if worker == self._owner.worker:
             self._apply(reply, start)
+        self._vitals.answered(HEARTBEAT)
         return True
 
     def _apply(self, reply: HeartbeatReply, start: float) -> None:

@@ -17,11 +17,15 @@ from tqctl_runtime.broker.worker_calls import STALE, Claimed, RoundReply, finish
 from tqctl_runtime.core.errors import BrokerUnavailable, TqctlError
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF, Backoff
 from tqctl_runtime.core.states import Outcome
+from tqctl_runtime.observe.vitals import Vitals
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.ends import Ended
 from tqctl_runtime.worker.executor_link import Held
 
 log = logging.getLogger("tqctl.worker")
+
+#: What the claims are called among the signs of life.
+LANE = "claims"
 
 #: A started task is told to the broker once it has run that long; shorter ones are told with their end. Seconds.
 TELL_AFTER = 0.05
@@ -64,7 +68,14 @@ class LaneOwner(Protocol):
 class Lane:
     """Rounds, one after another."""
 
-    def __init__(self, keys: Keys, link: Link, owner: LaneOwner, backoff_of: Callable[[str], Backoff]) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        link: Link,
+        owner: LaneOwner,
+        backoff_of: Callable[[str], Backoff],
+        vitals: Vitals | None = None,
+    ) -> None:
         self.worker = ""
         self.queues: Sequence[str] = ()
         self.rounds = 0
@@ -73,6 +84,7 @@ class Lane:
         self._keys = keys
         self._link = link
         self._owner = owner
+        self._vitals = vitals or Vitals()
         self.backoff_of = backoff_of
         self._request = 0
         self._loop = asyncio.get_running_loop()
@@ -114,7 +126,8 @@ class Lane:
             await self._wake.wait()
             self._wake.clear()
             while await self._round_if_needed():
-                pass
+                self._vitals.answered(LANE)
+            self._vitals.answered(LANE)
 
     async def listen_for_bell(self) -> None:
         """Wake the lane when one of its queues gets a task, and each second in case a ring was lost."""
@@ -209,6 +222,7 @@ class Lane:
                 elif not told:
                     log.warning("a round waits for the broker: %s", error)
                 told = error.message
+            self._vitals.turned(LANE)
             if worker != self.worker:
                 # Reaped meanwhile: what that round claimed is lost to us, its ends are offered under the new identity.
                 worker, request, self._request = self.worker, 1, 1

@@ -7,12 +7,20 @@ import gc
 import os
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.observe.probe import Probe
+from tqctl_runtime.observe.vitals import Vitals
+from tqctl_runtime.worker.heartbeat import HEARTBEAT
+from tqctl_runtime.worker.lane import LANE
 from tqctl_runtime.worker.scratch import scratch_folder
 from tqctl_runtime.worker.supervisor import Supervisor
+
+#: Seconds in which claims come round; an idle lane does so each second, one without a broker with each failed call.
+_LANE_SECONDS = 20.0
 
 
 def run_worker(
@@ -21,10 +29,12 @@ def run_worker(
     name: str | None = None,
     version: str = "",
     on_state: Callable[[str], None] | None = None,
+    probe: Probe | None = None,
 ) -> int:
     """Run a worker in the main thread until it is told to stop; returns its exit code (0, or 7 after a forced drain).
 
-    *on_state* hears ``running`` (handlers imported, registered), ``draining`` and ``stopped``. The broker must run or
+    *on_state* hears ``running`` (handlers imported, registered), ``draining`` and ``stopped``; *probe*, whose vitals
+    are those of :func:`vitals_of`, is pulsed from the loop. The broker must run or
     come up: a worker waits for it and never starts it.
 
     Raises:
@@ -37,13 +47,40 @@ def run_worker(
     gc.set_threshold(50_000, 20, 20)
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     with scratch_folder(settings) as folder:
-        return asyncio.run(_run(settings, name, version, folder, on_state))
+        return asyncio.run(_run(settings, name, version, folder, on_state, probe))
 
 
-async def _run(settings: Settings, name: str, version: str, folder: str, on_state: Callable[[str], None] | None) -> int:
+def vitals_of(settings: Settings) -> Vitals:
+    """The signs of life of a worker: claims come round, heartbeats are sent; it is ready while its lease stands."""
+    trust = settings.trust_ms / 1000
+    return Vitals(
+        # A heartbeat may take as long as its period before it counts as failed.
+        {LANE: _LANE_SECONDS, HEARTBEAT: 2 * settings.heartbeat_ms / 1000 + _LANE_SECONDS},
+        answers={LANE: min(_LANE_SECONDS, trust), HEARTBEAT: trust},
+    )
+
+
+async def _run(
+    settings: Settings,
+    name: str,
+    version: str,
+    folder: str,
+    on_state: Callable[[str], None] | None,
+    probe: Probe | None,
+) -> int:
     def ignore(_: str) -> None:
         return
 
+    beating = probe.beating(asyncio.get_running_loop()) if probe else nullcontext()
     async with Link(BrokerAddress.of(settings)) as link:
-        supervisor = Supervisor(settings, link, name=name, version=version, folder=folder, state=on_state or ignore)
-        return await supervisor.run()
+        supervisor = Supervisor(
+            settings,
+            link,
+            name=name,
+            version=version,
+            folder=folder,
+            state=on_state or ignore,
+            vitals=probe.vitals if probe else None,
+        )
+        with beating:
+            return await supervisor.run()

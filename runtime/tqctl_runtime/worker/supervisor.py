@@ -18,6 +18,7 @@ from tqctl_runtime.core.serializer import unpack
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import Outcome
 from tqctl_runtime.core.submission import ENVELOPE_LAYOUT
+from tqctl_runtime.observe.vitals import Vitals
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.children import Answer, Children
 from tqctl_runtime.worker.control import install_signals, listen_for_cancels
@@ -48,7 +49,15 @@ class Supervisor:
     """One worker, from its registration to its leave."""
 
     def __init__(
-        self, settings: Settings, link: Link, *, name: str, version: str, folder: str, state: Callable[[str], None]
+        self,
+        settings: Settings,
+        link: Link,
+        *,
+        name: str,
+        version: str,
+        folder: str,
+        state: Callable[[str], None],
+        vitals: Vitals | None = None,
     ) -> None:
         self.worker = ""
         self._settings = settings
@@ -76,11 +85,11 @@ class Supervisor:
             settings.max_memory,
         )
         self.pool = Pool(limits, self, folder, secrets_of(settings))
-        self.lane = Lane(self._keys, link, self, lambda _: DEFAULT_BACKOFF)
+        self.lane = Lane(self._keys, link, self, lambda _: DEFAULT_BACKOFF, vitals)
         self._watch = Watch(self.pool, self)
         self._notes = Notes(self._keys, link)
         self._children = Children(self._keys, link, settings.payload_limit)
-        self._heartbeat = Heartbeat(self._keys, link, settings, self)
+        self._heartbeat = Heartbeat(self._keys, link, settings, self, vitals)
         self._control: asyncio.Task[None] | None = None
         self._services: list[asyncio.Task[None]] = []
         self._ticker: asyncio.TimerHandle | None = None
