@@ -48,6 +48,10 @@ class Handler(Generic[P, R]):
         """
         return default_client().submit(self, self.payload(*args, **kwargs))
 
+    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """As :meth:`submit`, while the event loop goes on: in an async handler ``submit`` holds up its neighbours."""
+        return await default_client().submit_async(self, self.payload(*args, **kwargs))
+
     def options(self, **options: Unpack[Options]) -> Bound[P]:
         """The same handler with options for its tasks: ``fn.options(delay=60).submit(...)``."""
         return Bound(self, options)
@@ -84,6 +88,11 @@ class Bound(Generic[P]):
         """Queue a task with these arguments and options; returns its id."""
         payload = self._handler.payload(*args, **kwargs)
         return default_client().submit(self._handler, payload, **self._options)
+
+    async def submit_async(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """As :meth:`submit`, while the event loop goes on."""
+        payload = self._handler.payload(*args, **kwargs)
+        return await default_client().submit_async(self._handler, payload, **self._options)
 
 
 @overload

@@ -109,9 +109,10 @@ def test_a_task_of_an_unknown_handler_is_given_back_with_a_delay(world: World) -
     assert world.until_state(State.SUCCEEDED, *world.submit("noop"))
 
 
-def test_a_handlers_children_are_not_doubled_by_its_retry(world: World) -> None:
+@pytest.mark.parametrize("handler", ["three_children", "awaited_children"])
+def test_a_handlers_children_are_not_doubled_by_its_retry(world: World, handler: str) -> None:
     world.worker()
-    (task_id,) = world.submit("three_children", correlation_id="order-7", tenant="acme")
+    (task_id,) = world.submit(handler, correlation_id="order-7", tenant="acme")
     ids = world.result(task_id)
     assert world.outcomes(task_id) == ["failed", "succeeded"]
     found = [row for row in world.rows("S") if row[2].decode() != task_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import itertools
 import logging
@@ -315,6 +316,34 @@ def three_children(fail_first: bool = True) -> list[str]:
     if fail_first and current_task().attempt == 1:
         raise RuntimeError("once")
     return ids
+
+
+@handler
+async def awaited_children(fail_first: bool = True) -> list[str]:
+    ids = await asyncio.gather(*[child.submit_async(number=number) for number in range(3)])
+    if fail_first and current_task().attempt == 1:
+        raise RuntimeError("once")
+    return ids
+
+
+@handler
+def awaited_in_a_loop_of_its_own() -> str:
+    return asyncio.run(child.options(priority=7).submit_async(number=1))
+
+
+@handler
+async def submit_and_wait(until: str) -> str:
+    """Submit a child while the other task of the executor is what lets this one go on."""
+    Path(until).touch()
+    return await child.submit_async(number=1)
+
+
+@handler
+async def submit_then_give_up() -> str:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await child.submit_async(number=1)
+    return "gave up"
 
 
 @handler

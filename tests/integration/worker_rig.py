@@ -38,6 +38,8 @@ class Rig:
         self.notes: list[tuple[Held, tuple[float, str] | None, bytes]] = []
         self.calls: list[tuple[Held, dict[str, Any]]] = []
         self.answer: tuple[Any, Any] = (None, "tsk_child")
+        self.answers_at_once = True
+        self._unanswered: list[Callable[[Any, Any], None]] = []
         self._folder = folder
         self._apps = tuple(apps)
         self._guarded = guarded
@@ -154,7 +156,15 @@ class Rig:
 
     def on_submit(self, held: Held, call: dict[str, Any], answer: Callable[[Any, Any], None]) -> None:
         self.calls.append((held, call))
-        answer(*self.answer)
+        self._unanswered.append(answer)
+        if self.answers_at_once:
+            self.answer_all()
+
+    def answer_all(self) -> None:
+        """Answer every submit that waits."""
+        for answer in self._unanswered:
+            answer(*self.answer)
+        self._unanswered.clear()
 
     def on_free(self) -> None:
         """Nothing to claim from."""

@@ -32,6 +32,9 @@ class Recorded:
         self.calls.append(dict(call))
         return f"tsk_child{len(self.calls)}"
 
+    async def submit_async(self, call: Mapping[str, Any]) -> str:
+        return self.submit(call)
+
     def progress(self, percent: float, message: str) -> None:
         raise NotImplementedError
 
@@ -197,9 +200,13 @@ def test_inside_of_a_task_a_submit_goes_through_its_channel(inside: Recorded) ->
     @handler(queue="mail", priority=8, max_retries=1, timeout=3)
     def child(n: int) -> None: ...
 
+    bound = child.options(queue="other", delay=timedelta(seconds=2), tags={"a": "b"})
     assert child.submit(1) == "tsk_child1"
-    assert child.options(queue="other", delay=timedelta(seconds=2), tags={"a": "b"}).submit(2) == "tsk_child2"
-    assert inside.calls == [
+    assert bound.submit(2) == "tsk_child2"
+    assert asyncio.run(child.submit_async(1)) == "tsk_child3"
+    assert asyncio.run(bound.submit_async(2)) == "tsk_child4"
+    assert inside.calls[2:] == inside.calls[:2]
+    assert inside.calls[:2] == [
         {
             "handler": "child",
             "payload": b'{"n":1}',

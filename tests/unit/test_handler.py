@@ -181,6 +181,9 @@ class RecordingChannel:
     def submit(self, call: Any) -> str:
         return str(call["id"])
 
+    async def submit_async(self, call: Any) -> str:
+        return str(call["id"])
+
     def progress(self, percent: float, message: str) -> None:
         self.told.append((percent, message))
 

@@ -18,7 +18,7 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.client import receipts
 from tqctl_runtime.client.lookup import Declared, Shapes
-from tqctl_runtime.client.nested import find_channel, refuse_inside, submit_child
+from tqctl_runtime.client.nested import find_channel, refuse_inside, submit_child_async
 from tqctl_runtime.client.options import Options
 from tqctl_runtime.client.outcomes import Ended
 from tqctl_runtime.client.receipts import Durability, Receipt
@@ -71,7 +71,7 @@ class AsyncClient:
         """Queue one task; returns its id. Errors as ``Client.submit``."""
         channel = find_channel()
         if channel is not None:
-            return submit_child(channel, self._shapes.local(handler), payload, options)
+            return await submit_child_async(channel, self._shapes.local(handler), payload, options)
         wish = (await self._shape(handler, unchecked)).make(payload, options)
         receipt = (await self.send([wish], durability=durability))[0]
         if receipt.is_conflict:
@@ -89,7 +89,7 @@ class AsyncClient:
         """Queue tasks in bulk, in order; returns their ids. Items and errors as ``Client.submit_many``."""
         channel = find_channel()
         if channel is not None:
-            return [submit_child(channel, *self._shapes.child(item, options)) for item in items]
+            return [await submit_child_async(channel, *self._shapes.child(item, options)) for item in items]
         await self._prefetch(items := list(items), unchecked)
         bulk = receipts.Bulk()
         with bulk:

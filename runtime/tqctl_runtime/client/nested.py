@@ -39,6 +39,14 @@ def submit_child(channel: Channel, shape: Shape, payload: Mapping[str, Any] | by
     return channel.submit(child_fields(shape.build(payload, options), options, is_known=shape.row is not None))
 
 
+async def submit_child_async(
+    channel: Channel, shape: Shape, payload: Mapping[str, Any] | bytes, options: Mapping[str, Any]
+) -> str:
+    """As :func:`submit_child`, while the loop of an async handler goes on."""
+    fields = child_fields(shape.build(payload, options), options, is_known=shape.row is not None)
+    return await channel.submit_async(fields)
+
+
 def child_fields(submission: Submission, options: Mapping[str, Any], *, is_known: bool) -> dict[str, Any]:
     """The fields of *submission* that were chosen, by *options* or (*is_known*) by the handler's declaration."""
     chosen = {("id" if name == "task_id" else name) for name in to_fields(options)}

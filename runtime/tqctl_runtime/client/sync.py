@@ -15,7 +15,7 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.client import receipts
 from tqctl_runtime.client.lookup import Declared, Shapes
-from tqctl_runtime.client.nested import find_channel, refuse_inside, submit_child
+from tqctl_runtime.client.nested import find_channel, refuse_inside, submit_child, submit_child_async
 from tqctl_runtime.client.options import Options
 from tqctl_runtime.client.receipts import Durability, Receipt
 from tqctl_runtime.client.sending import Sender
@@ -96,6 +96,21 @@ class Client:
         if receipt.is_conflict:
             raise receipts.conflict(receipt)
         return receipt.id
+
+    async def submit_async(
+        self, handler: str | Declared, payload: Payload = NO_PAYLOAD, **options: Unpack[Options]
+    ) -> str:
+        """As :meth:`submit` by the client's durability, while the event loop that calls it goes on.
+
+        An async handler submits its children so without holding up the tasks beside it. Outside of a handler a thread
+        waits; who has many to submit there uses ``AsyncClient``.
+        """
+        channel = find_channel()
+        if channel is not None:
+            return await submit_child_async(channel, self._shapes.local(handler), payload, options)
+        import asyncio
+
+        return await asyncio.to_thread(self.submit, handler, payload, **options)
 
     def submit_many(
         self,

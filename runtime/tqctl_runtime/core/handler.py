@@ -249,6 +249,9 @@ class Channel(Protocol):
     def submit(self, call: Mapping[str, Any]) -> str:
         """Submit a child task described by *call* (fields of ``Submission``); returns its id."""
 
+    async def submit_async(self, call: Mapping[str, Any]) -> str:
+        """As :meth:`submit`, while the loop of an async handler goes on."""
+
     def progress(self, percent: float, message: str) -> None:
         """Tell how far the task is."""
 

@@ -59,6 +59,9 @@ class Asking(Protocol):
     def ask(self, seq: int, call: Mapping[str, Any]) -> Any:
         """Send a child task's fields and wait for its id."""
 
+    async def ask_async(self, seq: int, call: Mapping[str, Any]) -> Any:
+        """As :meth:`ask`, while the loop that calls it goes on."""
+
     def find_doom(self, seq: int) -> int | None:
         """Why the task was asked to stop, or None."""
 
@@ -78,8 +81,15 @@ class AttemptChannel:
 
     def submit(self, call: Mapping[str, Any]) -> str:
         """Submit a child task; the supervisor derives its id from this task and the ordinal of the call."""
+        return str(self._line.ask(self._seq, self._numbered(call)))
+
+    async def submit_async(self, call: Mapping[str, Any]) -> str:
+        """As :meth:`submit`, while the loop of an async handler goes on."""
+        return str(await self._line.ask_async(self._seq, self._numbered(call)))
+
+    def _numbered(self, call: Mapping[str, Any]) -> dict[str, Any]:
         self._children += 1
-        return str(self._line.ask(self._seq, {**call, "ordinal": self._children}))
+        return {**call, "ordinal": self._children}
 
     def progress(self, percent: float, message: str) -> None:
         """Tell how far the task is."""

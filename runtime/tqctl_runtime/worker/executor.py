@@ -193,6 +193,12 @@ class SyncExecutor:
                     self._receive_whole()
             return take_answer(self._answers.pop(request))
 
+    async def ask_async(self, seq: int, call: Mapping[str, Any]) -> Any:
+        """As :meth:`ask`, for handlers that run a loop of their own: a thread waits."""
+        import asyncio
+
+        return await asyncio.to_thread(self.ask, seq, call)
+
     def _receive_whole(self) -> None:
         is_main = threading.get_ident() == self._main
         self._is_talking = is_main

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import itertools
 import os
 import select
 import signal
@@ -32,6 +33,9 @@ from tqctl_runtime.worker.attempts import (
 )
 from tqctl_runtime.worker.executor import Outfit
 from tqctl_runtime.worker.streams import HeadTail, sink
+
+#: An error as [code, message], or None, and the value.
+_Answer = tuple[list[str] | None, Any]
 
 _LOOK_MS = 100
 #: How long live output is gathered before it is pushed, in seconds, and how much of it at once, in bytes.
@@ -92,9 +96,9 @@ class AsyncExecutor:
         self._main = threading.get_ident()
         self._attempts: dict[int, AsyncAttempt] = {}
         self._needs = NO_NEEDS
-        self._asked = 0
-        self._answers: dict[int, tuple[list[str] | None, Any]] = {}
-        self._waiting: dict[int, concurrent.futures.Future[tuple[list[str] | None, Any]]] = {}
+        self._requests = itertools.count(1)  # one step of the interpreter, so that threads share it
+        self._answers: dict[int, _Answer] = {}
+        self._waiting: dict[int, concurrent.futures.Future[_Answer]] = {}
 
     def run(self) -> None:
         """Serve until the supervisor closes its end."""
@@ -121,10 +125,10 @@ class AsyncExecutor:
                 self._stop(message[1], message[2])
             case frames.ANSWER:
                 waiting = self._waiting.pop(message[1], None)
-                if waiting is not None:
-                    waiting.set_result((message[2], message[3]))
-                else:
+                if waiting is None:
                     self._answers[message[1]] = (message[2], message[3])
+                elif waiting.set_running_or_notify_cancel():  # else its handler has stopped to wait for it
+                    waiting.set_result((message[2], message[3]))
             case frames.NEEDS:
                 self._needs = Needs(message[1])
 
@@ -187,13 +191,9 @@ class AsyncExecutor:
 
     def ask(self, seq: int, call: Mapping[str, Any]) -> Any:
         """Send a child task's fields and wait for its id; the loop waits too, unless a thread of the handler asks."""
-        self._asked += 1
-        request = self._asked
         if threading.get_ident() != self._main:
-            future: concurrent.futures.Future[tuple[list[str] | None, Any]] = concurrent.futures.Future()
-            self._waiting[request] = future
-            self.tell((frames.SUBMIT, seq, request, dict(call)))
-            return take_answer(future.result())
+            return take_answer(self._send_call(seq, call).result())
+        request = next(self._requests)
         self.tell((frames.SUBMIT, seq, request, dict(call)))
         waiting = select.poll()
         waiting.register(self._stream.fileno(), select.POLLIN)
@@ -201,6 +201,17 @@ class AsyncExecutor:
             if waiting.poll(_LOOK_MS):
                 self._receive_for(seq)
         return take_answer(self._answers.pop(request))
+
+    async def ask_async(self, seq: int, call: Mapping[str, Any]) -> Any:
+        """Send a child task's fields and wait for its id; the loop goes on, also one of the handler's own."""
+        return take_answer(await asyncio.wrap_future(self._send_call(seq, call)))
+
+    def _send_call(self, seq: int, call: Mapping[str, Any]) -> concurrent.futures.Future[_Answer]:
+        future: concurrent.futures.Future[_Answer] = concurrent.futures.Future()
+        request = next(self._requests)
+        self._waiting[request] = future
+        self.tell((frames.SUBMIT, seq, request, dict(call)))
+        return future
 
     def _receive_for(self, seq: int) -> None:
         messages = self._stream.receive()
