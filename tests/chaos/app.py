@@ -41,6 +41,13 @@ def flaky(times: int = 1, ms: float = 0.0) -> int:
 
 
 @handler(max_retries=3, backoff=0.1)
+def weigh(text: str) -> int:
+    """An effect of a payload that takes place."""
+    note()
+    return len(text)
+
+
+@handler(max_retries=3, backoff=0.1)
 def hold(until: str) -> int:
     """An effect, then waits for the file *until*."""
     note()

@@ -6,6 +6,7 @@ marked ``in_make_test`` is taken. ``TQCTL_CHAOS_SEED`` repeats a run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ from tests.chaos.oracle import Figures
 from tests.chaos.stage import Stage
 from tests.conftest import migrate
 from tests.support.cluster import Cluster
+from tests.support.disk import small_file_system
 from tests.support.durable import DurableRedis
 from tests.support.environment import Environment
 from tests.support.servers import MissingServerError, redis_binary, require_servers, valkey_binary
@@ -81,13 +83,22 @@ def measured(record_property: Callable[[str, object], None], seed: int) -> Calla
 @pytest.fixture(params=PAIRS)
 def stage(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Iterator[Stage]:
     """A pair whose broker is the test's own and keeps its append-only file; workers and coordinators to come."""
-    yield from make_stage(request, tmp_path, request.param, seed)
+    with make_stage(request, tmp_path, request.param, seed) as made:
+        yield made
 
 
 @pytest.fixture
 def valkey_stage(request: pytest.FixtureRequest, tmp_path: Path, seed: int) -> Iterator[Stage]:
     """The first of the pairs alone, where the scenario says nothing about the other."""
-    yield from make_stage(request, tmp_path, PAIRS[0], seed)
+    with make_stage(request, tmp_path, PAIRS[0], seed) as made:
+        yield made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    with contextlib.ExitStack() as closing:
+        yield obtain(lambda: closing.enter_context(small_file_system(tmp_path / "disk", 24)))
 
 
 @pytest.fixture
@@ -107,7 +118,8 @@ def cluster() -> Iterator[Cluster]:
 def cluster_stage(request: pytest.FixtureRequest, tmp_path: Path, seed: int, cluster: Cluster) -> Iterator[Stage]:
     """The second of the pairs with a PostgreSQL of its own."""
     migrate(cluster.url)
-    yield from make_stage(request, tmp_path, PAIRS[1], seed, cluster.url)
+    with make_stage(request, tmp_path, PAIRS[1], seed, database_url=cluster.url) as made:
+        yield made
 
 
 def obtain(start: Callable[[], T]) -> T:
@@ -120,14 +132,21 @@ def obtain(start: Callable[[], T]) -> T:
         pytest.skip(f"not run, missing: {error}")
 
 
+@contextlib.contextmanager
 def make_stage(
-    request: pytest.FixtureRequest, tmp_path: Path, pair: str, seed: int, database_url: str = ""
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    pair: str,
+    seed: int,
+    *,
+    database_url: str = "",
+    server_folder: Path | None = None,
 ) -> Iterator[Stage]:
-    """The stage of *pair*, on the record at *database_url* where given."""
+    """The stage of *pair*; on the record at *database_url*, with the broker's files in *server_folder*, where given."""
     binary = obtain(valkey_binary if pair == PAIRS[0] else redis_binary)
     if not database_url:
         database_url = request.getfixturevalue("sqlite_url" if pair == PAIRS[0] else "postgres_url")
-    server = DurableRedis(binary, tmp_path / "redis")
+    server = DurableRedis(binary, server_folder or tmp_path / "redis")
     try:
         environment = Environment(pair, tmp_path, server.url, database_url)
         with Stage(environment, server, random.Random(f"{seed} {request.node.name}")) as made:

@@ -21,6 +21,7 @@ from tests.chaos.tap import Tap
 from tests.support.durable import DurableRedis
 from tests.support.environment import Environment
 from tests.support.wait import wait_until
+from tqctl_runtime.broker import calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import COORDINATOR
@@ -229,6 +230,14 @@ class Stage:
     def wait_level(self) -> None:
         """Wait until the record is level with the journal."""
         self.until(lambda: self._look().lag_rows == 0, "the record is level with the journal")
+
+    def pause(self, queue: str) -> None:
+        """Pause *queue*."""
+        self.wire.call(calls.pause(self.keys, queue, reason="chaos", who="chaos"))
+
+    def resume(self, queue: str) -> None:
+        """Resume *queue*."""
+        self.wire.call(calls.resume(self.keys, queue, who="chaos"))
 
     def server_add(self, key: str, part: str, member: str) -> None:
         """Put *member* into a sorted set of the namespace."""

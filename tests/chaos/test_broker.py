@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from tests.chaos.conftest import PAIRS, make_stage
 from tests.chaos.feeder import Feeder, Wanted
 from tests.chaos.oracle import assert_world
 from tests.chaos.stage import Stage, pass_time
+from tests.support.disk import fill
+from tqctl_runtime.broker.leader_calls import server_info
 
 Scale = Callable[[int, int], int]
 Measured = Callable[..., None]
@@ -73,3 +79,70 @@ def test_a_killed_broker_that_comes_back_reaps_nobody_who_lives(stage: Stage, sc
 def log_of(stage: Stage) -> str:
     """What the workers logged."""
     return (stage.environment.home / "worker.log").read_text()
+
+
+def test_a_full_broker_refuses_submits_and_ends_what_it_has(stage: Stage, scale: Scale, measured: Measured) -> None:
+    """Scenario 12: at ``maxmemory`` submits answer busy (75); ends, leases and the record go on; then it resumes."""
+    assert stage.server is not None
+    held, tasks = scale(150, 1_500), scale(400, 4_000)
+    stage.tap.last(1)
+    coordinator = stage.coordinator()
+    workers = [stage.worker()]
+    wanted: list[Wanted] = [("weigh", {"text": "x" * 20_000}, {})] * tasks
+    with Feeder(stage.new_client(), wanted, at_once=10) as feeder:
+        stage.pause("default")
+        feeder.allow(held)
+        stage.until(lambda: len(feeder.acknowledged) >= held, "tasks stand in line")
+        stage.server.command("CONFIG", "SET", "maxmemory", used_memory(stage) - 100_000)
+        stage.tell("no byte is left")
+        refused = stage.environment.run("submit", "weigh", "-p", "text=more")
+        assert refused.returncode == 75, refused.stderr
+        feeder.allow(held + 10)
+        stage.until(lambda: feeder.busy > 2, "submits are refused")
+        stage.resume("default")
+        # One that starts now has to register in a full server, too.
+        workers.append(stage.worker())
+        stage.wait_effects(held)
+        stage.until(lambda: stage.recorded_final() >= held, "what was accepted is final in the record")
+        assert all(process.poll() is None for process in (coordinator, *workers))
+        stage.server.command("CONFIG", "SET", "maxmemory", 0)
+        ids = feeder.finish()
+    stage.drain(ids)
+
+    figures = assert_world(stage, ids)
+
+    assert (figures.repeated, figures.workers_lost) == (0, 0)
+    measured(figures, submits_refused=feeder.busy, ended_while_full=held)
+
+
+def used_memory(stage: Stage) -> int:
+    """Bytes that the broker uses now."""
+    return int(stage.wire.call(server_info("memory"))["used_memory"])
+
+
+@pytest.mark.root
+def test_a_broker_whose_disk_is_full_loses_nothing_and_goes_on_by_itself(
+    request: pytest.FixtureRequest, tmp_path: Path, seed: int, small_disk: Path, scale: Scale, measured: Measured
+) -> None:
+    """Scenario 13: writes are refused while the append-only file cannot grow; ends wait in the workers."""
+    tasks = scale(300, 2_000)
+    with make_stage(request, tmp_path, PAIRS[0], seed, server_folder=small_disk / "valkey") as stage:
+        stage.tap.last(1)
+        stage.coordinator()
+        stage.worker(TQCTL_LEASE="60s")
+        wanted: list[Wanted] = [("work", {"ms": 10}, {})] * tasks
+        with Feeder(stage.new_client(), wanted, at_once=5) as feeder:
+            feeder.allow(tasks // 2)
+            stage.wait_effects(tasks // 10)
+            filler = fill(small_disk)
+            stage.tell("the broker's disk is full")
+            feeder.allow(tasks)
+            stage.until(lambda: feeder.failed or feeder.doubtful, "a submit is refused")
+            filler.unlink()
+            ids = feeder.finish()
+        stage.drain(ids)
+
+        figures = assert_world(stage, ids)
+
+    assert figures.repeated == 0
+    measured(figures, submits_refused=feeder.failed + feeder.doubtful)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from tests.chaos.conftest import PAIRS, make_stage
 from tests.chaos.feeder import Feeder, Wanted
 from tests.chaos.oracle import assert_world
 from tests.chaos.stage import Stage, pass_time
 from tests.support.cluster import Cluster
+from tests.support.disk import fill
 from tqctl_runtime.record import open_store
 
 Scale = Callable[[int, int], int]
@@ -91,12 +95,12 @@ def test_claims_stop_at_the_second_mark_and_nothing_is_lost(stage: Stage, scale:
     stage.until(lambda: int(stage.overview().meta.get("stop_rows", 0)) == stop, "the marks stand")
     with Feeder(stage.new_client(), wanted, at_once=50) as feeder:
         # More than the first mark at once, before a worker may take any: each is two rows in the end.
-        stage.wire.command("HSET", stage.keys.build("pause"), "default", "0")
+        stage.pause("default")
         with sql_away(stage):
             stage.tell("SQL is away")
             feeder.allow(len(wanted))
             stage.until(lambda: feeder.busy, "a submit is refused")
-            stage.wire.command("HDEL", stage.keys.build("pause"), "default")
+            stage.resume("default")
             stage.until(lambda: is_stopped(stage), "claims have stopped")
             done = len(stage.effects())
             pass_time(2.0)
@@ -284,3 +288,40 @@ def test_an_entry_that_nobody_understands_goes_into_quarantine_and_the_rest_goes
 
     assert stage.tap.foreign == rounds
     measured(figures, corrupt_entries=rounds)
+
+
+@pytest.mark.root
+def test_a_record_whose_disk_is_full_is_waited_for(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    seed: int,
+    small_disk: Path,
+    migrated_sqlite: Path,
+    scale: Scale,
+    measured: Measured,
+) -> None:
+    """Scenario 15: SQLite cannot grow; tasks run on, the journal waits, and the record catches up by itself."""
+    tasks = scale(600, 6_000)
+    path = small_disk / "record.db"
+    shutil.copyfile(migrated_sqlite, path)
+    with make_stage(request, tmp_path, PAIRS[0], seed, database_url=f"sqlite:///{path}") as stage:
+        stage.tap.last(1)
+        stage.coordinator()
+        stage.worker()
+        wanted: list[Wanted] = [("work", {"ms": 2}, {})] * tasks
+        with Feeder(stage.new_client(), wanted) as feeder:
+            feeder.allow(tasks // 10)
+            stage.wait_effects(tasks // 20)
+            filler = fill(small_disk)
+            stage.tell("the record's disk is full")
+            ids = feeder.finish()
+            stage.wait_effects(tasks)
+            behind = stage.overview().lag_rows
+            assert behind > 0
+            filler.unlink()
+        stage.drain(ids)
+
+        figures = assert_world(stage, ids)
+
+    assert (feeder.busy, feeder.failed, feeder.doubtful, figures.repeated) == (0, 0, 0, 0)
+    measured(figures, rows_behind=behind)
