@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from typing import Any
-from unittest.mock import MagicMock
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.worker_calls import HeartbeatReply
 from tqctl_runtime.core.errors import Busy, TqctlError
 from tqctl_runtime.core.handler import HandlerSpec, describe
 from tqctl_runtime.core.serializer import unpack
@@ -218,3 +220,24 @@ def test_a_lease_that_aged_through_a_pause_is_told_with_its_whole_age(
     beat.check()
     owner.on_distrust.assert_called_once_with()
     assert "could not be renewed for 14.0 s" in caplog.text
+
+
+def test_a_worker_that_was_reaped_joins_once_however_often_it_would_have_beaten_meanwhile() -> None:
+    """A second join leaves a registration behind that nobody renews, and what was claimed under it is taken away."""
+
+    async def run() -> int:
+        told = HeartbeatReply(now=1, is_known=False, lost=[], cancelled={})
+        link, owner, opened = MagicMock(), MagicMock(), asyncio.Event()
+        link.call = AsyncMock(return_value=told)
+        owner.worker, owner.held_tokens.return_value, owner.figures.return_value = "wrk_old", [], {}
+        owner.on_unknown.side_effect = lambda: asyncio.ensure_future(opened.wait())
+        beat = Heartbeat(Keys("test"), link, Settings(lease=3_000), owner)
+        for _ in range(3):
+            await beat._beat()
+        joins = int(owner.on_unknown.call_count)
+        opened.set()
+        await asyncio.sleep(0)
+        await beat._beat()
+        return joins * 10 + int(owner.on_unknown.call_count)
+
+    assert asyncio.run(run()) == 12

@@ -39,8 +39,8 @@ class HeartbeatOwner(Protocol):
     def on_cancelled(self, ids: Sequence[str]) -> None:
         """Somebody asked for these tasks to be cancelled."""
 
-    def on_unknown(self) -> None:
-        """The lease was reaped."""
+    def on_unknown(self) -> asyncio.Task[None]:
+        """The lease was reaped: join under a new id. Returns the work on that."""
 
     def on_distrust(self) -> None:
         """The lease may have ended: nothing may run on it any more."""
@@ -68,6 +68,7 @@ class Heartbeat:
         self._vitals = vitals or Vitals()
         self._renewed = 0.0
         self._is_trusted = False
+        self._joining: asyncio.Task[None] | None = None
         self._now = asyncio.Event()
 
     def renewed(self, start: float) -> None:
@@ -103,6 +104,9 @@ class Heartbeat:
 
     async def _beat(self) -> bool:
         worker, start = self._owner.worker, boot_seconds()
+        if self._joining is not None and not self._joining.done():
+            # A beat under the old id would have us join twice, and one of the two would be an orphan that claims.
+            return False
         call = heartbeat(
             self._keys,
             worker,
@@ -124,7 +128,7 @@ class Heartbeat:
     def _apply(self, reply: HeartbeatReply, start: float) -> None:
         if not reply.is_known:
             log.error("the lease of this worker had ended and its tasks were taken: it joins again under a new id")
-            self._owner.on_unknown()
+            self._joining = self._owner.on_unknown()
             return
         self.renewed(start)
         if reply.lost:

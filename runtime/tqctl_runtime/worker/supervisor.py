@@ -418,11 +418,12 @@ class Supervisor:
         else:
             self.pool.doom(held, LOST)
 
-    def on_unknown(self) -> None:
+    def on_unknown(self) -> asyncio.Task[None]:
         """The lease was reaped: stop everything, join under a new id. Ends are still offered with their tokens."""
         self.on_lost(list(self._held))
         self._is_trusted = False
         self._reloading = self._loop.create_task(self._join())
+        return self._reloading
 
     def on_distrust(self) -> None:
         """The lease may have ended: nothing may run on it any more; what ran is offered back, uncounted."""
