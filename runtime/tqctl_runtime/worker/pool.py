@@ -94,6 +94,11 @@ class Pool:
         """The tasks that run now."""
         return [held for executor in self.executors.values() for held in executor.running.values()]
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether an executor has a task, also one that is about to start and did not say so yet."""
+        return any(executor.sent or executor.running for executor in self.executors.values())
+
     def wanted(self) -> int:
         """How many tasks to claim: for each free place, and the short prefetch that was measured."""
         waiting = self.waiting

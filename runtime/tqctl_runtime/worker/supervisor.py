@@ -216,13 +216,14 @@ class Supervisor:
     async def _drain(self) -> None:
         """Let what runs end, up to the limit; then take it back."""
         self._set_state("draining")
+        self._heartbeat.beat_now()  # so that others see it at once
         self._release_suspects()
         self.pool.stop("the worker stops")
         self.lane.wake()
         now = self._loop.create_task(self._stop_now.wait())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain / 1000):
-                while self.pool.started() and not self._stop_now.is_set():
+                while self.pool.is_at_work and not self._stop_now.is_set():
                     self._ended.clear()
                     ended = self._loop.create_task(self._ended.wait())
                     await asyncio.wait([ended, now], return_when=asyncio.FIRST_COMPLETED)
