@@ -38,7 +38,20 @@ LETTER = {
 }
 PROCESS = {"role", "name", "pid", "since", "state", "version", "log", "host"}
 COORDINATOR = {
-    *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles", "lag_rows", "lag_ms"),
+    *(
+        "id",
+        "name",
+        "host",
+        "pid",
+        "version",
+        "started_at",
+        "is_leader",
+        "term",
+        "roles",
+        "lag_rows",
+        "lag_bytes",
+        "lag_ms",
+    ),
 }
 
 

@@ -14,7 +14,20 @@ from tqctl.session import open_session
 VIEW = View(
     "coordinator",
     "id",
-    ("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles", "lag_rows", "lag_ms"),
+    (
+        "id",
+        "name",
+        "host",
+        "pid",
+        "version",
+        "started_at",
+        "is_leader",
+        "term",
+        "roles",
+        "lag_rows",
+        "lag_bytes",
+        "lag_ms",
+    ),
     (
         Column("id", "id", key=True),
         Column("name", "name"),
@@ -54,6 +67,6 @@ def status(ctx: typer.Context) -> None:
     with session.inspector() as inspector:
         rows = [item.to_json() for item in inspector.coordinators()]
         lag = inspector.record_lag()
-    session.output.rows(VIEW, [{**row, "lag_rows": lag.rows, "lag_ms": lag.ms} for row in rows])
+    session.output.rows(VIEW, [{**row, "lag_rows": lag.rows, "lag_bytes": lag.bytes, "lag_ms": lag.ms} for row in rows])
     if not any(row["is_leader"] for row in rows):
         raise Unavailable("no coordinator leads: nothing is recorded", hint="tqctl coordinator start")

@@ -14,6 +14,7 @@ from tqctl.session import Session, open_session
 from tqctl.text import plural
 
 if TYPE_CHECKING:
+    from tqctl_runtime.broker.lag import Lag
     from tqctl_runtime.stack import StackStatus
 
 VIEW = View(
@@ -189,6 +190,17 @@ def _rows(found: StackStatus) -> list[Mapping[str, Any]]:
     return rows
 
 
+def _record_lines(lag: Lag) -> list[str]:
+    """How far the record is behind, why, and what comes of it."""
+    lines = []
+    if lag.cause is not None:
+        step = "tqctl doctor" if lag.has_leader else "tqctl coordinator start"
+        lines.append(f"nothing is recorded: {lag.cause}; tasks run on and the journal waits; {step}")
+    if lag.behind:
+        lines.append(f"the record is {lag.behind}")
+    return lines + lag.pressure
+
+
 def _summary(found: StackStatus) -> list[str]:
     broker = found.broker
     lines = [
@@ -203,10 +215,7 @@ def _summary(found: StackStatus) -> list[str]:
         return [*lines, "the namespace is not open: no coordinator has run on it; tqctl coordinator start"]
     queued = sum(queue.ready + queue.suspects for queue in overview.queues)
     lines.append(f"{queued:,} queued, {overview.scheduled:,} scheduled, {plural(len(overview.workers), 'worker')}")
-    if not overview.is_recorder_alive:
-        lines.append("nothing is recorded: no coordinator leads; tqctl coordinator start")
-    elif overview.lag_rows > 0:
-        lines.append(f"the record is {overview.lag_rows:,} rows behind")
+    lines += _record_lines(found.lag) if found.lag is not None else []
     refused = overview.counters.get("stale", 0)
     if refused:
         lines.append(f"{plural(refused, 'late result')} refused: from workers that had lost their lease")

@@ -12,6 +12,8 @@ from tqctl_runtime.broker.keys import Keys
 
 #: The one lease under which a coordinator's roles write.
 COORDINATOR = "coordinator"
+#: The role that copies the journal into SQL, as heartbeats name it.
+RECORDER = "recorder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,10 @@ def set_marks(
     return script_call(keys, "marks", lambda _: None, *args, now=now)
 
 
-def coordinator_beat(keys: Keys, coordinator: str, info: Mapping[str, Any] | None, *, now: int = 0) -> Call[None]:
-    """Show that *coordinator* lives; *info* None: it leaves."""
+def coordinator_beat(keys: Keys, coordinator: str, info: Mapping[str, Any] | None, *, now: int = 0) -> Call[int]:
+    """Show that *coordinator* lives; *info* None: it leaves. Answers with the server's time in ms."""
     blob = "" if info is None else json.dumps(info)
-    return script_call(keys, "coordinator", lambda _: None, coordinator, blob, now=now)
+    return script_call(keys, "coordinator", lambda r: int(r[0]), coordinator, blob, now=now)
 
 
 @dataclass(frozen=True, slots=True)

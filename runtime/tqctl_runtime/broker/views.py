@@ -151,11 +151,15 @@ class Leader(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """The live figures of a namespace; instants are ms by the server's clock."""
+    """The live figures of a namespace; instants are ms by the server's clock.
+
+    *recorded_to* is the stream id of the last journal entry that is recorded.
+    """
 
     now: int
     meta: dict[str, str]
     watermark: Watermark
+    recorded_to: str
     counters: dict[str, int]
     scheduled: int
     first_due: int
@@ -176,6 +180,11 @@ class Overview(NamedTuple):
         """Journal rows not yet recorded."""
         return int(self.meta.get("rows", "0")) - self.watermark.rows
 
+    @property
+    def lag_bytes(self) -> int:
+        """Bytes of those rows."""
+        return int(self.meta.get("bytes", "0")) - self.watermark.bytes
+
 
 def overview(keys: Keys, *, now: int = 0) -> Call[Overview]:
     """Read the live figures of the namespace."""
@@ -183,7 +192,8 @@ def overview(keys: Keys, *, now: int = 0) -> Call[Overview]:
 
 
 def _read_overview(reply: list[Any]) -> Overview:
-    mark = {name: int(value) if value.isdigit() else 0 for name, value in pairs(reply[2]).items()}
+    told = pairs(reply[2])
+    mark = {name: int(value) if value.isdigit() else 0 for name, value in told.items()}
     queues, workers, leaders = reply[6], reply[7], reply[9]
     return Overview(
         now=reply[0],
@@ -194,6 +204,7 @@ def _read_overview(reply: list[Any]) -> Overview:
             mark.get("bytes", 0),
             mark.get("at", 0),
         ),
+        recorded_to=text(told.get("sid", b"")) or "0-0",
         counters={name: int(value) for name, value in pairs(reply[3]).items()},
         scheduled=reply[4],
         first_due=int(float(reply[5] or 0)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tqctl_runtime.broker.leader_calls import COORDINATOR
+from tqctl_runtime.broker.leader_calls import COORDINATOR, RECORDER
 from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
 from tqctl_runtime.checks.scene import Scene
 
@@ -29,7 +29,8 @@ def check(scene: Scene) -> Iterator[Finding]:
     place = f"{info.get('name', leader.holder)} on {info.get('host', 'an unknown host')}"
     yield ok(f"{place} leads in term {leader.term}")
     for role, trouble in dict(info.get("roles", {})).items():
-        if trouble:
+        # What the recorder said last is old news once it gave a sign of life.
+        if trouble and not (role == RECORDER and overview.is_recorder_alive):
             yield problem(f"{role} cannot work: {trouble}", "tqctl status --logs coordinator")
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import platform
 import signal
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -96,6 +95,7 @@ class Coordinator:
         self._runners: list[RoleRunner] = []
         self._recoveries = Recoveries()
         self._is_ready = False
+        self._clock_ms: int | None = None
 
     def stop(self) -> None:
         """Stop: the first time after the journal is drained, the second time at once."""
@@ -236,7 +236,9 @@ class Coordinator:
     async def _beat(self, link: Link, leader: Leader) -> None:
         while True:
             try:
-                await link.call(coordinator_beat(self._keys, self.id, self._info(leader)))
+                before = now_ms()
+                theirs = await link.call(coordinator_beat(self._keys, self.id, self._info(leader)))
+                self._clock_ms = (before + now_ms()) // 2 - theirs
             except TqctlError as error:
                 self._recoveries.fails("broker", error.message)
                 _log.warning("no heartbeat", error=error.message)
@@ -251,7 +253,9 @@ class Coordinator:
             "pid": os.getpid(),
             "version": registry.version(),
             "started_at": self._started_at,
-            "at": int(time.time() * 1000),
+            "at": now_ms(),
+            # How far this machine's clock is ahead of the broker's, as of the last heartbeat.
+            "clock_ms": self._clock_ms,
             "term": leader.term,
             "roles": {runner.name: runner.problem for runner in self._runners},
         }

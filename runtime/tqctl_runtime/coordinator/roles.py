@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tqctl_runtime.broker.leader_calls import RECORDER
 from tqctl_runtime.coordinator.recoveries import Recoveries
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ class RoleSpec:
     drains: bool = False
 
 
-RECORDER = "recorder"
 #: Seconds between two sweeps of what is old.
 PRUNE_INTERVAL = 60.0
 #: The recorder waits for entries by itself; this only bounds a loop over an empty journal.

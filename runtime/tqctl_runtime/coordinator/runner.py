@@ -7,8 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from tqctl_runtime.broker.leader_calls import RECORDER
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.coordinator.roles import RECORDER, Role, RoleSpec, Tools
+from tqctl_runtime.coordinator.roles import Role, RoleSpec, Tools
 from tqctl_runtime.core.errors import LeaseLost, NeedsRepair, NotOpen, RecordUnavailable, TqctlError, Unavailable
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.store import open_store
@@ -74,7 +75,7 @@ class RoleRunner:
             try:
                 while not self._halt.is_set() and self._leads():
                     done = await self._step(pool)
-                    if not done:
+                    if not done and self.problem is None:
                         await pause(self._halt, self._spec.interval)
                 if self._spec.drains and self._leads():
                     await self._drain(pool)
@@ -95,7 +96,7 @@ class RoleRunner:
             self._leader.lose(f"{self.name}: {error.message}")
             return 0
         except TqctlError as error:
-            if isinstance(error, RecordUnavailable):
+            if self.name == RECORDER and isinstance(error, RecordUnavailable):
                 self._recoveries.fails("record", error.message)
             await self._wait_after(error.message, is_ours=not isinstance(error, Unavailable))
         except Exception as error:  # noqa: BLE001  one role's bug must not stop the others
@@ -104,7 +105,7 @@ class RoleRunner:
             await self._wait_after(f"{type(error).__name__}: {error}", is_ours=True)
         else:
             if self.name == RECORDER:
-                # The one role whose every step asks SQL, or will within a second.
+                # The one role that asks SQL all the time: others may find an old connection broken much later.
                 self._recoveries.works("record")
             if self.problem is not None:
                 _log.info("works again", working=self.name)

@@ -38,9 +38,8 @@ class Freshness:
             lag = self._live.lag()
         except BrokerUnavailable as error:
             return f"from the record alone: {error.message}"
-        if not lag.is_recorder_alive:
-            missing = f": {lag.rows:,} changes are not in the record" if lag.rows else ""
-            return f"no coordinator runs{missing}; tqctl coordinator start"
-        if lag.ms > _TOLERATED_MS:
-            return f"the record is {format_duration(lag.ms)} behind, {lag.rows:,} changes are missing"
-        return None
+        if lag.cause is None and lag.ms <= _TOLERATED_MS:
+            return None
+        age = f"the record is {format_duration(lag.ms)} behind, {lag.rows:,} changes are missing" if lag.rows else ""
+        step = "tqctl coordinator start" if not lag.has_leader else "tqctl doctor"
+        return "; ".join(part for part in (lag.cause, age, step if lag.cause else "") if part)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tqctl_runtime.broker import calls, views
 from tqctl_runtime.broker.call import Call, Word, text
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.leader_calls import read_journal
+from tqctl_runtime.broker.lag import lag_of, oldest_missing
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.client.sending import SERVER_TIME
 from tqctl_runtime.core.errors import BrokerUnavailable
@@ -151,14 +151,17 @@ class Live:
             BrokerUnavailable: the broker cannot be asked.
         """
         overview = self.ask(views.overview(self.keys))
-        rows = max(overview.lag_rows, 0)
-        age = self._oldest_missing(overview.now) if rows else 0
-        return RecordLag(rows, age, overview.journal_entries, overview.is_recorder_alive)
-
-    def _oldest_missing(self, now: int) -> int:
-        recorded = self.ask(Call("watermark_entry", ["HGET", self.keys.build("wm"), "sid"], text)) or "0-0"
-        entries = self.ask(read_journal(self.keys, recorded, count=1))
-        return max(now - int(entries[0].stream_id.partition("-")[0]), 0) if entries else 0
+        lag = lag_of(overview, self.ask(oldest_missing(self.keys, overview)) if overview.lag_rows > 0 else 0)
+        return RecordLag(
+            rows=lag.rows,
+            ms=lag.ms,
+            entries=overview.journal_entries,
+            is_recorder_alive=overview.is_recorder_alive,
+            bytes=lag.bytes,
+            has_leader=lag.has_leader,
+            cause=lag.cause,
+            pressure=lag.pressure,
+        )
 
     def close(self) -> None:
         """Close the connection."""

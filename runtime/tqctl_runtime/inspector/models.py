@@ -98,13 +98,18 @@ class CoordinatorInfo:
 class RecordLag:
     """How far the record is behind the broker: journal *rows*, and the age in *ms* of the oldest that is missing.
 
-    *is_recorder_alive* whether a recorder gave a sign in the last seconds; *entries* is the journal's length.
+    *is_recorder_alive* whether a recorder gave a sign in the last seconds; *entries* is the journal's length, *bytes*
+    the size of the missing rows. *cause* says why nothing is recorded, *pressure* which marks are reached.
     """
 
     rows: int
     ms: int
     entries: int
     is_recorder_alive: bool
+    bytes: int
+    has_leader: bool
+    cause: str | None
+    pressure: list[str]
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""

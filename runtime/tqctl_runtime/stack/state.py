@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tqctl_runtime.broker import embedded
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.keys import Keys
+from tqctl_runtime.broker.lag import Lag, lag_of, oldest_missing
 from tqctl_runtime.broker.leader_calls import pairing, server_info
 from tqctl_runtime.broker.views import Overview, overview
 from tqctl_runtime.broker.wire import Wire
@@ -36,13 +37,14 @@ class BrokerInfo:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """A context at one moment. *overview* is None while the namespace is not open."""
+    """A context at one moment. *overview* and *lag* are None while the namespace is not open."""
 
     context: str
     namespace: str
     broker: BrokerInfo
     processes: list[ProcessInfo]
     overview: Overview | None
+    lag: Lag | None
 
 
 def status(settings: Settings) -> StackStatus:
@@ -63,10 +65,13 @@ def status(settings: Settings) -> StackStatus:
         info = wire.call(server_info())
         opened = wire.call(pairing(keys))
         figures = wire.call(overview(keys)) if opened is not None else None
+        lag = None
+        if figures is not None:
+            lag = lag_of(figures, wire.call(oldest_missing(keys, figures)) if figures.lag_rows > 0 else 0)
     broker = _broker(settings, address, info)
     if settings.redis_url is None:
         processes = [_server_process(settings, broker), *processes]
-    return StackStatus(settings.context, settings.namespace, broker, processes, figures)
+    return StackStatus(settings.context, settings.namespace, broker, processes, figures, lag)
 
 
 def _broker(settings: Settings, address: BrokerAddress, info: dict[str, str]) -> BrokerInfo:

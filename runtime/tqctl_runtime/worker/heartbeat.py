@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.worker_calls import HeartbeatReply, heartbeat
-from tqctl_runtime.core.clock import boot_seconds
+from tqctl_runtime.core.clock import boot_seconds, now_ms
 from tqctl_runtime.core.errors import TqctlError
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.observe.vitals import Vitals
@@ -66,6 +66,8 @@ class Heartbeat:
         self._fence = settings.fence_ms / 1000
         self._owner = owner
         self._vitals = vitals or Vitals()
+        #: How far this machine's clock is ahead of the broker's, as of the last heartbeat.
+        self._clock_ms: int | None = None
         self._renewed = 0.0
         self._is_trusted = False
         self._joining: asyncio.Task[None] | None = None
@@ -112,14 +114,17 @@ class Heartbeat:
             worker,
             lease_ms=self._lease,
             held=self._owner.held_tokens(),
-            figures=self._owner.figures(),
+            figures={**self._owner.figures(), "clock_ms": self._clock_ms},
         )
+        before = now_ms()
         try:
             reply = await self._link.call(call._replace(timeout=min(call.timeout, self._interval)))
         except TqctlError as error:
             self._vitals.turned(HEARTBEAT)
             log.warning("no heartbeat: %s", error)
             return False
+        # The way there and back is taken out, half each.
+        self._clock_ms = (before + now_ms()) // 2 - reply.now
         if worker == self._owner.worker:
             self._apply(reply, start)
         self._vitals.answered(HEARTBEAT)
