@@ -38,20 +38,8 @@ LETTER = {
 }
 PROCESS = {"role", "name", "pid", "since", "state", "version", "log", "host"}
 COORDINATOR = {
-    *(
-        "id",
-        "name",
-        "host",
-        "pid",
-        "version",
-        "started_at",
-        "is_leader",
-        "term",
-        "roles",
-        "lag_rows",
-        "lag_bytes",
-        "lag_ms",
-    ),
+    *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles"),
+    *("lag_rows", "lag_bytes", "lag_ms"),
 }
 
 
