@@ -184,7 +184,7 @@ _tqctl_node() {
       arg="" ;;
     "doctor")
       subs=""
-      opts="--color --context -c --fields --help --no-input --output -o --problems --quiet -q --verbose -v --yes -y"
+      opts="--color --context -c --dry-run -n --fields --help --no-input --output -o --problems --quiet -q --repair --verbose -v --yes -y"
       takes=" --color --context -c --fields --output -o "
       arg="" ;;
     "health")

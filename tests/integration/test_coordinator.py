@@ -117,6 +117,20 @@ def test_coordinators_repair_the_namespace_that_is_lost_under_them(pair: Environ
         assert wire.command("HLEN", keys.build("st")) == 50
 
 
+def test_a_worker_that_lost_its_lease_with_everything_else_goes_on(pair: Environment) -> None:
+    coordinator = pair.start("coordinator", "start")
+    wait_until(lambda: leader_pid(pair) == coordinator.pid, "it leads", ignore=(Exception,))
+    pair.start("worker", "start", "--lease", "3s")
+    wait_until(lambda: len(look(pair).workers) == 1, "the worker joined")
+    assert pair.run("submit", "echo", "-p", "message=before", "--wait").returncode == 0
+
+    drop_namespace(str(pair.redis_url), pair.namespace)
+
+    wait_until(lambda: leader_pid(pair) == coordinator.pid, "it leads again", ignore=(Exception,))
+    after = pair.run("submit", "echo", "-p", "message=after", "--wait", "--wait-timeout", "30s")
+    assert after.returncode == 0, after.stderr
+
+
 class Ground:
     """One leader's term in a namespace of its own, and roles under it."""
 

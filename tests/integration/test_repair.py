@@ -245,6 +245,22 @@ def test_a_redis_that_only_lost_what_was_not_recorded_goes_on(stage: Stage) -> N
     assert stage.live() == {kept}
 
 
+def test_a_redis_that_went_back_and_did_nothing_since_has_all_that_is_recorded(stage: Stage) -> None:
+    first = stage.submit(2)
+    record(stage)
+    before = copy_namespace(stage)
+    later = stage.submit(2)
+    stage.finish(stage.claim(1), Detail(result=b"1"))
+    record(stage, "d")
+
+    put_namespace_back(stage, before)
+
+    assert reopen(stage) == 2
+    record(stage, "e")
+    assert stage.live() == {first[1], *later}
+    assert stage.states(first[:1]) == {State.SUCCEEDED}
+
+
 def test_a_redis_from_before_a_repair_is_repaired_again(stage: Stage) -> None:
     ids = stage.submit(2)
     record(stage)

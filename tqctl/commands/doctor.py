@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from tqctl.flags import single, verb
 from tqctl.output import Column, View
 from tqctl.session import open_session
 from tqctl.text import plural
+
+if TYPE_CHECKING:
+    from tqctl.session import Session
 
 VIEW = View(
     "finding",
@@ -25,16 +28,36 @@ VIEW = View(
 doctor_app = single()
 
 
-@verb(doctor_app, "doctor", examples="  tqctl doctor\n  tqctl doctor --problems -o json\n  tqctl -c prod doctor")
+def _counts(noun: str, names: str) -> View:
+    fields = tuple(names.split())
+    return View(noun, fields[0], fields, tuple(Column(name.replace("_", " "), name) for name in fields))
+
+
+PLAN = _counts("plan", "situation message is_needed recorded live only_recorded only_live settings handlers keys")
+DONE = _counts("repair", "entries quarantined copied ended keys tasks pauses handlers held tombs seconds")
+
+
+@verb(
+    doctor_app,
+    "doctor",
+    examples="  tqctl doctor\n  tqctl doctor --problems -o json\n  tqctl -c prod doctor\n  tqctl doctor --repair -n",
+)
 def doctor(
     ctx: typer.Context,
     problems: Annotated[bool, typer.Option("--problems", help="only what must be mended")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="bring Redis and the record together again")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="with --repair: only show")] = False,
 ) -> None:
     """Check servers, record, coordinator, workers, clocks, versions; 20 where something must be mended."""
-    from tqctl_runtime.core.errors import CheckFailed
+    from tqctl_runtime.core.errors import CheckFailed, UsageError
     from tqctl_runtime.doctor import run_checks
 
     session = open_session(ctx)
+    if repair:
+        _repair(session, dry_run=dry_run)
+        return
+    if dry_run:
+        raise UsageError("-n is for a repair", hint="tqctl doctor --repair -n")
     found = run_checks(session.settings)
     bad = [finding for finding in found if finding.is_problem]
     rows = [
@@ -45,3 +68,31 @@ def doctor(
     if bad:
         raise CheckFailed(f"{plural(len(bad), 'problem')} found", hint=bad[0].hint or None)
     session.note("nothing to mend")
+
+
+def _repair(session: Session, *, dry_run: bool) -> None:
+    from tqctl_runtime.client.sync import user_name
+    from tqctl_runtime.core.errors import CheckFailed
+    from tqctl_runtime.doctor.repair import Mending
+
+    with Mending(session.settings, preview=dry_run) as mending:
+        plan = mending.plan()
+        if dry_run or not plan.is_needed:
+            session.output.show(PLAN, [plan.to_json()])
+        if not plan.is_needed:
+            session.note("nothing to repair")
+            return
+        if dry_run:
+            raise CheckFailed(f"to be repaired: {plan.message}", hint="tqctl doctor --repair")
+        session.note(plan.message)
+        lines = [
+            f"{plural(plan.recorded, 'task')} in the record, {plan.live:,} in Redis",
+            f"{plan.only_recorded:,} only in the record, {plan.only_live:,} only in Redis",
+            f"{plural(plan.settings, 'setting')}, {plural(plan.handlers, 'handler')}, {plural(plan.keys, 'key')}",
+        ]
+        for line in lines:
+            session.note(f"  {line}")
+        session.confirm("bring both together and build Redis anew from the record")
+        done = mending.repair(f"doctor ({user_name()})")
+    session.output.show(DONE, [done.to_json()])
+    session.note(f"repaired: {done}")

@@ -103,9 +103,7 @@ class AsyncClient:
         wanted = durability or self._durability
         receipts.check_durability(wanted)
         if wanted == "recorded":
-            mark = await self.link.call_idempotent(calls.watermark(self.keys))
-            if await self.link.call_idempotent(SERVER_TIME) - mark.at >= calls.RECORDER_SILENT_MS:
-                raise receipts.no_recorder()
+            await self._require_recorder()
         call = calls.submit(self.keys, wishes)
         reply, drops = await self._deliver(call, wishes)
         wants_record = wanted == "recorded" or (wanted == "auto" and reply.is_recorder_alive)
@@ -239,6 +237,17 @@ class AsyncClient:
             else:
                 self._has_worked = True
                 return reply, drops
+
+    async def _require_recorder(self) -> None:
+        give_up = time.monotonic() + receipts.RECORDER_PATIENCE
+        while True:
+            mark = await self.link.call_idempotent(calls.watermark(self.keys))
+            if await self.link.call_idempotent(SERVER_TIME) - mark.at < calls.RECORDER_SILENT_MS:
+                return
+            is_new = mark.at == 0 and (self._has_worked or await self.link.call(repair_under_way(self.keys)))
+            if not is_new or time.monotonic() > give_up:
+                raise receipts.no_recorder()
+            await asyncio.sleep(receipts.LONGEST_PAUSE)
 
     async def _is_repaired(self, error: TqctlError) -> bool:
         return isinstance(error, NotOpen) and await self.link.call(repair_under_way(self.keys))

@@ -13,6 +13,8 @@ Durability = Literal["accepted", "recorded", "auto"]
 #: How long a submit waits for the record, in seconds.
 CONFIRM_TIMEOUT = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
+#: How long a submit waits for the recorder of a namespace that was built anew, in seconds.
+RECORDER_PATIENCE = 5.0
 #: How long a submit is repeated after its connection was lost, in seconds.
 PATIENCE = 10.0
 

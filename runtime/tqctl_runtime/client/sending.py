@@ -138,9 +138,16 @@ class Sender:
         return isinstance(error, NotOpen) and self._wire.call(repair_under_way(self._keys))
 
     def _require_recorder(self) -> None:
-        mark = self._wire.call_idempotent(calls.watermark(self._keys))
-        if self._wire.call_idempotent(SERVER_TIME) - mark.at >= calls.RECORDER_SILENT_MS:
-            raise receipts.no_recorder()
+        give_up = time.monotonic() + receipts.RECORDER_PATIENCE
+        while True:
+            mark = self._wire.call_idempotent(calls.watermark(self._keys))
+            if self._wire.call_idempotent(SERVER_TIME) - mark.at < calls.RECORDER_SILENT_MS:
+                return
+            # No sign at all: it was built anew just now, or is being built.
+            is_new = mark.at == 0 and (self._has_worked or self._wire.call(repair_under_way(self._keys)))
+            if not is_new or time.monotonic() > give_up:
+                raise receipts.no_recorder()
+            time.sleep(receipts.LONGEST_PAUSE)
 
     def _confirm(
         self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply, drops: int

@@ -132,7 +132,7 @@ class Repair:
         mender = self._store.mender(self._term)
         checkpoint = mender.take()
         closed = self._ask(survey(self._keys, checkpoint.stream_id))
-        history = _History(checkpoint, closed)
+        history = _History(checkpoint, closed, is_other=seen.pairing not in ("", known.pairing))
         if history.is_forked or self._epoch <= checkpoint.epoch:
             # What was decided after Redis went back gets an epoch of its own, between the old one and the new one.
             self._epoch = max(self._epoch, checkpoint.epoch + 1) + 1
@@ -168,7 +168,8 @@ class Repair:
         after = "0-0"
         while entries := self._ask(read_journal(self._keys, after, count=_ENTRIES)):
             after = entries[-1].stream_id
-            for batch in split([history.own(entry) for entry in entries if not history.has(entry)]):
+            wanted = [history.own(entry) for entry in entries if not history.has(entry)]
+            for batch in split(wanted) if wanted else ():
                 done = mender.drain(batch, history.checkpoint, guards_ends=history.went_back)
                 self._counts.entries += len(batch)
                 self._counts.quarantined += len(done.quarantined)
@@ -274,9 +275,10 @@ class _History:
 
     *base* is the epoch of Redis' tasks. The history is forked where Redis went back and then decided anew under numbers
     that the record holds already: *own* gives those entries an epoch of their own, above everything recorded.
+    Where Redis *is_other*, its history has nothing to do with the record's, and all of it is taken over.
     """
 
-    def __init__(self, checkpoint: Checkpoint, closed: Survey) -> None:
+    def __init__(self, checkpoint: Checkpoint, closed: Survey, *, is_other: bool) -> None:
         self.checkpoint = checkpoint
         self.now = closed.now
         following = closed.following
@@ -284,13 +286,16 @@ class _History:
             self.base = closed.was
         else:
             self.base = following.epoch if following is not None else checkpoint.epoch
-        is_same = following is not None and following.epoch == checkpoint.epoch
+        self._is_other = is_other
+        is_same = following is not None and following.epoch == checkpoint.epoch and not is_other
         self.is_forked = following is not None and is_same and following.seq <= checkpoint.sequence
-        self.went_back = self.is_forked or self.base < checkpoint.epoch
+        self.went_back = not is_other and (self.is_forked or self.base < checkpoint.epoch)
         self._end = order(checkpoint.stream_id)
 
     def has(self, entry: Entry) -> bool:
         """Whether the record has *entry*."""
+        if self._is_other:
+            return False
         return entry.epoch in (0, self.checkpoint.epoch) and order(entry.stream_id) <= self._end
 
     def own(self, entry: Entry) -> Entry:
