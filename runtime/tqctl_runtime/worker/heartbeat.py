@@ -133,6 +133,8 @@ class Heartbeat:
     def _apply(self, reply: HeartbeatReply, start: float) -> None:
         if not reply.is_known:
             log.error("the lease of this worker had ended and its tasks were taken: it joins again under a new id")
+            # The new lease is to be told as one, also where the old one was not over by our clock.
+            self._is_trusted = False
             self._joining = self._owner.on_unknown()
             return
         self.renewed(start)
