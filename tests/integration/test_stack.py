@@ -24,6 +24,7 @@ from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, Conflict, 
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import State
 from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.observe.probe import read
 from tqctl_runtime.observe.registry import ProcessInfo
 from tqctl_runtime.record import Store, open_store
 
@@ -156,6 +157,24 @@ def test_a_hang_up_of_a_detached_stack_brings_edited_code_and_loses_nothing(home
     with open_store(settings, read_only=True) as store:
         ends = set(store.database.rows("SELECT state, failures, deaths FROM tasks"))
     assert ends == {("succeeded", 0, 0)}
+
+
+def test_a_private_server_that_hangs_neither_holds_its_stack_up_nor_counts_as_gone(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+    server = by_name(settings)["valkey"].pid
+    run = settings.context_home / "run"
+
+    os.kill(server, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            os.utime(run / "up.alive", (1, 1))
+            wait_until(lambda: read(run, "up").is_alive, "the parent of the stack goes on")
+    finally:
+        os.kill(server, signal.SIGCONT)
+    wait_until(lambda: by_name(settings)["valkey"].pid == server, "the server answers", ignore=(Unavailable,))
+    assert "was gone" not in (settings.context_home / "logs" / "up.log").read_text()
+    stack.down(settings)
 
 
 def test_children_end_with_a_killed_parent_and_the_next_up_works(home: Environment) -> None:

@@ -207,14 +207,18 @@ class Supervisor:
             return
         self._next_broker_check = now + _BROKER_CHECK
         rotate(embedded.log_path(self._settings))  # it opens the file anew for each line
-        if embedded.is_running(self._settings) or is_locked(embedded.folder(self._settings) / "down.lock"):
+        # Whether it lives, not whether it answers: one that hangs would hold us up too, and cannot be started again.
+        is_there = embedded.server_pid(self._settings) is not None
+        if is_there or is_locked(embedded.folder(self._settings) / "down.lock"):
             return
         try:
-            embedded.ensure_started(self._settings)
-            self._tell("the private server was gone and is started again")
-            self._events.note("restart", "broker", "the private server was gone and was started again")
+            embedded.ensure_started(self._settings, on_start=self._on_broker_started)
         except TqctlError as error:
             self._tell(f"the private server is gone: {error.message}")
+
+    def _on_broker_started(self) -> None:
+        self._tell("the private server was gone and is started again")
+        self._events.note("restart", "broker", "the private server was gone and was started again")
 
     def _undo(self) -> None:
         """After a failed start: stop what began, at once, the private server too if it was ours."""
