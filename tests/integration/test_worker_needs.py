@@ -129,6 +129,18 @@ def test_a_worker_gives_the_urls_of_its_settings(world: World, tmp_path: Path) -
         assert b"hunter2" not in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
+def test_a_handler_with_needs_that_kills_its_executors_is_poison_and_its_neighbours_are_not_charged(
+    world: World,
+) -> None:
+    world.worker(smtp_url=SECRETS["smtp"])
+    (deadly,) = world.submit("leave")
+    others = world.submit("tell_smtp", count=50)
+    (task,) = world.until_state(State.DEAD, deadly)
+    assert (task.deaths, task.failures) == (3, 0)
+    for other in world.until_state(State.SUCCEEDED, *others):
+        assert (other.deaths, other.failures) == (0, 0)
+
+
 def test_a_handler_whose_need_is_not_set_is_neither_offered_nor_started(world: World) -> None:
     worker = world.worker()
     (without,) = world.overview().workers

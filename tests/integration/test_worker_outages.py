@@ -125,6 +125,29 @@ def test_a_worker_cut_off_kills_in_time_and_its_late_ends_are_refused(
         assert first.is_running()
 
 
+def test_what_may_overlap_is_stopped_once_it_is_known_to_run_elsewhere(
+    own_redis: RedisServer, namespace: str, tmp_path: Path
+) -> None:
+    with Proxy(own_redis.url) as proxy, World(own_redis.url, namespace, tmp_path) as world:
+        first = world.worker(redis_url=proxy.url, lease=1_500, concurrency=1)
+        task_id = hold(world, tmp_path, "overlapping_hold")
+        world.until_state(State.RUNNING, task_id)
+        proxy.pause()
+        second = world.worker(lease=30_000)
+        world.until(lambda: len(lines_of(tmp_path / "started")) == 2, "its second run")
+        pids = [int(line) for line in lines_of(tmp_path / "started")]
+        assert [is_alive(pid) for pid in pids] == [True, True]
+        proxy.resume()
+        wait_until(lambda: not is_alive(pids[0]), "the end of the first run")
+        assert is_alive(pids[1])
+        second.signal(signal.SIGTERM)
+        world.until_state(State.SUCCEEDED, *world.submit("noop"))  # by the first, whose only place is free again
+        (tmp_path / "until").touch()
+        world.until_state(State.SUCCEEDED, task_id)
+        assert world.result(task_id) == pids[1]
+        assert first.is_running()
+
+
 @pytest.mark.slow  # a read without answer has to time out first
 def test_a_worker_behind_half_open_connections_takes_tasks_again(
     own_redis: RedisServer, namespace: str, tmp_path: Path
