@@ -70,6 +70,7 @@ def test_the_executors_of_a_stopped_supervisor_are_dead_before_its_lease_ends(wo
     assert [one.at < end for one in every] == [True, True, False]
     assert [is_alive(one.pid) for one in every] == [False, False, True]
     worker.signal(signal.SIGCONT)
+    wait_until(lambda: only_worker(world).lease_until > end, "a renewal, before anybody leads and reaps")
     for one in every:
         one.until.touch()
     world.until_state(State.SUCCEEDED, *[one.id for one in every])
