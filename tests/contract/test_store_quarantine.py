@@ -82,7 +82,7 @@ def test_an_entry_that_nobody_of_ours_wrote_goes_into_quarantine(
     assert [entry.stream_id for entry in done.quarantined] == [foreign.stream_id]
     assert done.checkpoint.sequence == 2
     assert store.queries.count_tasks() == 2
-    assert store.queries.quarantined() == 1
+    assert store.lookup.quarantined() == 1
 
 
 def test_a_missing_schema_is_no_reason_for_quarantine(empty_store_url: str, journal: Journal) -> None:
@@ -100,4 +100,4 @@ def test_a_missing_schema_is_no_reason_for_quarantine(empty_store_url: str, jour
         store.database.execute("ALTER TABLE elsewhere RENAME TO attempts")
         assert type(caught.value).__name__ in ("RecordUnavailable", "ConfigError")
         assert store.checkpoint() == checkpoint
-        assert store.queries.quarantined() == 0
+        assert store.lookup.quarantined() == 0

@@ -170,3 +170,15 @@ def test_tasks_in_a_queue_that_nobody_serves_are_only_told_beside_live_workers(s
         wire.call(submit(Keys(settings.namespace), [build_submission("echo", {}, queue="lonely")]))
 
     assert problems(settings)["workers"].message == "no worker"
+
+
+def test_an_entry_in_quarantine_is_told_until_a_repair_has_begun_a_new_epoch(settings: Settings) -> None:
+    with open_store(settings) as store:
+        row = "INSERT INTO quarantine (epoch, stream_id, sequence, at, error, entry) VALUES (?, '1-1', 1, 0, 'bad', ?)"
+        store.database.execute(row, (1, b""))
+
+        assert "1 journal entry" in problems(settings)["quarantine"].message
+        assert "doctor --repair" in problems(settings)["quarantine"].hint
+
+        store.database.execute("UPDATE checkpoint SET epoch = 2")
+        assert "quarantine" not in problems(settings)

@@ -48,7 +48,7 @@ def test_the_watermark_counts_what_the_journal_counts(stage: Stage) -> None:
     meta = stage.redis.hmget(stage.keys.meta, "rows", "bytes")
     mark = stage.watermark()
     assert [str(mark.rows).encode(), str(mark.bytes).encode()] == meta
-    assert stage.store.queries.quarantined() == 1
+    assert stage.store.lookup.quarantined() == 1
 
 
 def submit_unreadable(stage: Stage) -> str:
@@ -92,7 +92,7 @@ def test_a_task_whose_end_is_in_quarantine_is_never_forgotten(stage: Stage) -> N
     after_record = stage.live()
     drain(stage.recorder(stage.elect("b")))
 
-    assert stage.store.queries.quarantined() == 1
+    assert stage.store.lookup.quarantined() == 1
     assert stage.store.lookup.states([bad, good]) == {bad: State.QUEUED, good: State.SUCCEEDED}
     assert after_record == stage.live() == {bad}
 
@@ -212,7 +212,7 @@ def test_a_record_that_cannot_be_written_keeps_the_journal(stage: Stage) -> None
 
     assert behind.seq < stage.end().seq
     assert stage.states(ids) == {State.QUEUED}
-    assert stage.store.queries.quarantined() == 0
+    assert stage.store.lookup.quarantined() == 0
 
 
 def test_an_idle_recorder_whose_record_is_away_gives_no_sign_of_life(

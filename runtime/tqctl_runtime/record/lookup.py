@@ -23,6 +23,7 @@ _REVIVALS = (
     "queue, priority, max_retries, COALESCE(idempotency_key, ''), COALESCE(fingerprint, ''), created_at "
     "FROM tasks WHERE id IN ({})"
 )
+_QUARANTINED = "SELECT COUNT(*) FROM quarantine WHERE epoch >= ?"
 #: Ids in one statement.
 _CHUNK = 500
 #: Above every character of an id.
@@ -51,6 +52,10 @@ class Lookup:
     def states(self, ids: Sequence[str]) -> dict[str, State]:
         """The states of the tasks that are known of *ids*."""
         return {row[0]: State(row[1]) for row in self._each(_STATES, ids)}
+
+    def quarantined(self, epoch: int = 0) -> int:
+        """How many journal entries could not be recorded since *epoch* began."""
+        return int(self._database.rows(_QUARANTINED, (epoch,))[0][0])
 
     def logs(self, task_id: str) -> list[tuple[int, bytes, int]]:
         """Of each attempt its number, what was kept of its log, and the bytes cut out of the middle."""

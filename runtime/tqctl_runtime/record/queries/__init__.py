@@ -85,7 +85,3 @@ class Queries:
     def settings(self, section: str) -> dict[str, Any]:
         """The settings of a section, such as ``pause``, by key."""
         return self._read(lambda c: registry.settings(c, section))
-
-    def quarantined(self) -> int:
-        """How many journal entries could not be recorded."""
-        return self._read(registry.quarantined)

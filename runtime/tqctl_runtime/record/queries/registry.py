@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from tqctl_runtime.core.clock import iso
-from tqctl_runtime.record.queries.names import EVENTS, HANDLERS, QUARANTINE, SETTINGS, WORKERS
+from tqctl_runtime.record.queries.names import EVENTS, HANDLERS, SETTINGS, WORKERS
 from tqctl_runtime.record.read import Event, WorkerRecord
 
 
@@ -43,8 +43,3 @@ def settings(connection: Connection, section: str) -> dict[str, Any]:
     c = SETTINGS.c
     rows = connection.execute(select(c.key, c.value).where(c.section == section).order_by(c.key))
     return {row.key: json.loads(row.value) for row in rows}
-
-
-def quarantined(connection: Connection) -> int:
-    """How many journal entries could not be recorded."""
-    return connection.execute(select(func.count()).select_from(QUARANTINE)).scalar_one()
