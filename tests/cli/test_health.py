@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.conftest import Program
+from tqctl.completion import tree
+from tqctl_runtime.checks import CHECKS
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.record import Store, open_store
@@ -102,3 +104,15 @@ def test_a_limit_that_cuts_is_told(store: Store, program: Program) -> None:
 
     assert len(said.lines) == 3
     assert "more with --limit" in said.err
+
+
+def test_completion_offers_every_check_as_one_word() -> None:
+    offered = next(
+        option.values
+        for node in tree()
+        if node.path == "health history"
+        for option in node.options
+        if "--check" in option.names
+    )
+
+    assert offered == tuple(name.replace(" ", "-") for name in CHECKS)
