@@ -257,3 +257,16 @@ def test_a_folder_that_is_gone_fails_the_probe_and_not_the_process(tmp_path: Pat
     gone.ready()
 
     assert probe.read(tmp_path / "gone", "w") == probe.Sign("w", None, False, False, None)
+
+
+def test_a_killed_process_is_not_alive_however_fresh_its_file(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    Probe(tmp_path, "w").ready()
+    before = probe.read(tmp_path, "w")
+    (tmp_path / "w.alive").write_text(f"{ended.pid}\n")
+
+    after = probe.read(tmp_path, "w")
+
+    assert (before.is_alive, before.is_ready) == (True, True)
+    assert (after.is_alive, after.is_ready, after.pid) == (False, False, ended.pid)

@@ -128,14 +128,15 @@ def files(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def read(folder: Path, name: str) -> Sign:
-    """What process *name* says of itself."""
+    """What process *name* says of itself; one that was killed is not alive, however fresh its file."""
     alive, ready = files(folder, name)
     age = _age(alive)
-    is_alive = age is not None and age < FRESH_SECONDS
     ready_age = _age(ready)
     pid = None
     with suppress(OSError, ValueError):
         pid = int(alive.read_text(encoding="ascii"))
+    is_there = pid is not None and bool(registry.began_at(pid))
+    is_alive = is_there and age is not None and age < FRESH_SECONDS
     return Sign(name, pid, is_alive, is_alive and ready_age is not None and ready_age < FRESH_SECONDS, age)
 
 
