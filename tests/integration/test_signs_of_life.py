@@ -91,13 +91,13 @@ def test_systemd_hears_of_a_worker_and_a_coordinator_and_of_nobody_else(pair: En
 
 
 @_SLOW
-def test_a_worker_without_its_broker_is_alive_and_not_ready(
+def test_a_worker_and_a_coordinator_without_their_broker_are_alive_and_not_ready(
     own_redis: RedisServer, sqlite_url: str, tmp_path: Path, manager: Manager
 ) -> None:
     pair = Environment("own", tmp_path, own_redis.url, sqlite_url)
-    coordinator = pair.start("coordinator", "start")
+    coordinator = pair.start("coordinator", "start", "--name", "c1")
     worker = start(pair, manager, "worker", "start", "--name", "w1", "--lease", "3s")
-    wait_until(lambda: sign(pair, "w1").is_ready, "the worker is ready")
+    wait_until(lambda: sign(pair, "w1").is_ready and sign(pair, "c1").is_ready, "both are ready")
 
     assert own_redis.process is not None
     own_redis.process.send_signal(signal.SIGSTOP)
@@ -106,6 +106,8 @@ def test_a_worker_without_its_broker_is_alive_and_not_ready(
         said = manager.heard(worker).count("WATCHDOG=1")
         wait_until(lambda: manager.heard(worker).count("WATCHDOG=1") > said + 2, "its watchdog goes on")
         assert sign(pair, "w1").is_alive
+        wait_until(lambda: not sign(pair, "c1").is_ready, "the coordinator is not ready")
+        assert sign(pair, "c1").is_alive
     finally:
         own_redis.process.send_signal(signal.SIGCONT)
     wait_until(lambda: sign(pair, "w1").is_ready, "it is ready again")

@@ -17,7 +17,7 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.coordinator.leader import ELECTION, Leader
+from tqctl_runtime.coordinator.leader import ELECTION, TRUST_SECONDS, Leader
 from tqctl_runtime.coordinator.opening import open_namespace, place_of
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
@@ -67,8 +67,8 @@ def run_coordinator(
 
 
 def vitals_of() -> Vitals:
-    """The signs of life of a coordinator: it takes part in the election."""
-    return Vitals({ELECTION: _ELECTION_SECONDS})
+    """The signs of life of a coordinator: it takes part in the election; it is ready while a lease would stand."""
+    return Vitals({ELECTION: _ELECTION_SECONDS}, answers={ELECTION: TRUST_SECONDS})
 
 
 class Coordinator:
