@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.property.mend import repair_broker, repair_model
 from tests.property.twin import DAY, Twin
 from tests.property.world import QUEUES
 from tqctl_runtime.broker import calls, leader_calls, worker_calls
@@ -38,7 +39,7 @@ class Deeds(Twin):
         v = task.v - (pick % 3 == 2)
         known = calls.Recorded(
             envelope=task.envelope,
-            version=1 << 32 | v,
+            version=task.epoch << 32 | v,
             attempts=task.attempts,
             queue=task.queue,
             priority=task.priority,
@@ -130,6 +131,22 @@ class Deeds(Twin):
 
         self.as_leader(write, lambda: self.rig.marks(busy, stop, term=term))
 
+    def lose_and_repair(self, pick: int) -> None:
+        """Redis loses everything, or is built anew as it is; all of it was recorded."""
+        if pick % 2:
+            for name in self.rig.names():
+                self.rig.raw("DEL", self.rig.keys.prefix + name)
+            self.model.windows.clear()
+            self.model.stale = 0
+        self.term += 1
+        repair_broker(self.rig, self.model, self.term)
+        repair_model(self.model)
+        self.reader.start_anew()
+        self.history.begin_epoch()
+        # Whoever worked is unknown now and joins under another id, if at all.
+        self.alive.clear()
+        self.elect(1, DAY)
+
     def publish(self, pick: int) -> None:
         """The recorder has committed all but perhaps the last rows."""
         term, rows = self.term, max(len(self.model.rows) - pick % 3, self.model.recorded_rows)
@@ -141,10 +158,10 @@ class Deeds(Twin):
         call = leader_calls.publish(
             self.rig.keys,
             term=term,
-            epoch=1,
+            epoch=self.model.epoch,
             seq=self.history.last_seq,
             stream_id=self.rig.do(leader_calls.journal_last(self.rig.keys)) or "0-0",
-            rows=rows,
+            rows=rows - self.model.rows_before_repair,
             size=0,
             now=self.rig.now,
         )

@@ -23,6 +23,7 @@ class Past:
     failures: int = 0
     deaths: int = 0
     is_cancel_asked: bool = False
+    epoch: int = 1
 
 
 class History:
@@ -31,6 +32,12 @@ class History:
     def __init__(self) -> None:
         self.tasks: dict[str, Past] = {}
         self.keys: dict[str, str] = {}
+        self.last_seq = 0
+        self.epoch = 1
+
+    def begin_epoch(self) -> None:
+        """The namespace was repaired: versions and the sequence begin anew."""
+        self.epoch += 1
         self.last_seq = 0
 
     def append(self, rows: list[Row], numbers: list[int]) -> None:
@@ -52,13 +59,17 @@ class History:
         if key:
             assert key not in self.keys, "INV-7: a key has one life"
             self.keys[key] = task_id
-        self.tasks[task_id] = Past(State(state), v, due, expires)
+        self.tasks[task_id] = Past(State(state), v, due, expires, epoch=self.epoch)
 
     def _changed(self, row: Row) -> None:
         kind, at, task_id, v = row[:4]
         past = self.tasks[task_id]
-        assert v == past.v + 1, f"INV-3: {row} follows version {past.v}"
-        past.v = v
+        follows = past.v + 1 if past.epoch == self.epoch else 1
+        assert v == follows, f"INV-3: {row} follows version {past.v} of epoch {past.epoch}"
+        is_put_back = past.epoch != self.epoch and kind == "T"
+        past.v, past.epoch = v, self.epoch
+        if is_put_back and past.state == row[4]:
+            return
         change: Any = {
             "R": self._started,
             "F": self._ended,

@@ -54,6 +54,7 @@ deeds = _weighted(
     set_marks=1,
     leave=1,
     ask_for_a_term=3,
+    lose_and_repair=2,
 )
 #: How a held task ended.
 outcomes = _weighted(died=4, failed=3, interrupted=2, released=1, timed_out=1, rejected=1, cancelled=1, succeeded=3)

@@ -23,7 +23,6 @@ from tqctl_runtime.core.retry import MAX_DEATHS
 from tqctl_runtime.core.states import Outcome, State
 from tqctl_runtime.core.submission import Submission
 
-EPOCH = 1
 LEASE, INTERVAL = 30_000, 10_000
 #: Codes of bulk changes, of reported ends, and of submissions that were not accepted.
 ABSENT, DONE, REQUESTED, TOO_LATE = 0, 1, 2, 3
@@ -37,6 +36,7 @@ class Model:
 
     def __init__(self, now: int) -> None:
         self.now = now
+        self.epoch = 1
         self.tasks: dict[str, ModelTask] = {}
         self.tombs: dict[str, ModelTask] = {}
         self.keys: dict[str, tuple[str, str]] = {}
@@ -46,7 +46,7 @@ class Model:
         self.slots: dict[str, Slot] = {}
         self.progress: set[str] = set()
         self.rows: list[Row] = []
-        self.recorded_rows = 0
+        self.recorded_rows = self.rows_before_repair = 0
         self.busy_rows = self.stop_rows = 10**9
         self.fence = self.stale = 0
         self.leader: tuple[str, int, int] = ("", 0, 0)
@@ -130,7 +130,7 @@ class Model:
         token, claimed = "", list[str]()
         if call.places and call.worker in self.workers and not is_stopped:
             self.fence += 1
-            token = f"{EPOCH}-{self.fence}-{call.worker}-{call.request}"
+            token = f"{self.epoch}-{self.fence}-{call.worker}-{call.request}"
             claimed = self._claim(call, token)
         self.slots[call.worker] = Slot(call.request, token, codes, claimed)
         return codes, token, claimed
@@ -367,7 +367,8 @@ class Model:
         if task is None:
             if known_v is None:
                 return ABSENT
-            if self.tombs[task_id].v > known_v:
+            tomb = self.tombs[task_id]
+            if tomb.epoch == self.epoch and tomb.v > known_v:
                 return TOO_LATE
             task = self.tasks[task_id] = self.tombs.pop(task_id)
             task.watched, task.token = 0, ""
@@ -386,7 +387,7 @@ class Model:
         task.failures = task.deaths = task.expires = task.started = 0
         task.suspect = task.cancel = False
         task.watched, task.detail = int(task.watched > 0), None
-        task.v += 1
+        task.epoch, task.v = self.epoch, task.v + 1 if task.epoch == self.epoch else 1
         self._tell("O", task, task.state, 0, "why", "me")
 
     def purge(self, queue: str) -> int:

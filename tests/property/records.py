@@ -31,6 +31,7 @@ class ModelTask:
     created: int
     base: int
     state: State = State.QUEUED
+    epoch: int = 1
     v: int = 1
     failures: int = 0
     deaths: int = 0

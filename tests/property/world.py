@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from tests.property.model import EPOCH, Model
+from tests.property.model import Model
 from tests.scripts.rig import Rig, Row, decode_line, read_row
 from tqctl_runtime.core.serializer import unpack_stream
 from tqctl_runtime.core.states import STATE_CODES, State
@@ -60,14 +60,18 @@ class Reader:
             ask(f"key ttl {idem}", "PTTL", key("idem", idem))
         ask("journal", "XRANGE", key("journal"), self._after, "+")
         replies = dict(zip(asked, pipe.execute(), strict=True))
-        rows, numbers = self._new_rows(replies.pop("journal"))
+        rows, numbers = self._new_rows(replies.pop("journal"), model.epoch)
         return self._shape(replies), rows, numbers
 
-    def _new_rows(self, entries: list[Any]) -> tuple[list[Row], list[int]]:
+    def start_anew(self) -> None:
+        """The journal is another one now."""
+        self._after = "-"
+
+    def _new_rows(self, entries: list[Any], epoch: int) -> tuple[list[Row], list[int]]:
         rows, numbers = list[Row](), list[int]()
         for stream_id, fields in entries:
             values = dict(zip(fields[::2], fields[1::2], strict=True))
-            assert int(values[b"e"]) == EPOCH
+            assert int(values[b"e"]) == epoch
             numbers.append(int(values[b"s"]))
             rows += [read_row(row) for row in unpack_stream(values[b"r"])]
             self._after = "(" + stream_id.decode()
@@ -117,7 +121,7 @@ def expected(model: Model) -> World:
     for task_id in model.tasks:
         world[f"tomb {task_id}"] = None
     for task in model.tombs.values():
-        world[f"tomb {task.id}"] = f"{EPOCH} {task.v} {STATE_CODES[task.state]} {task.token}"
+        world[f"tomb {task.id}"] = f"{task.epoch} {task.v} {STATE_CODES[task.state]} {task.token}"
     for key, (task_id, fingerprint) in model.keys.items():
         world[f"key {key}"] = f"{task_id} {fingerprint}"
     return world

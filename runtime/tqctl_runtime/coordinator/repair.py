@@ -27,7 +27,7 @@ from tqctl_runtime.broker.repair_calls import (
     wipe,
 )
 from tqctl_runtime.broker.views import LiveTask, read_line
-from tqctl_runtime.coordinator.recorder import order, split
+from tqctl_runtime.coordinator.recorder import MAX_ENTRIES, order, split
 from tqctl_runtime.core.errors import LeaseLost, UnderRepair
 from tqctl_runtime.core.states import FINAL, STATE_CODES
 from tqctl_runtime.observe.logging import get_logger
@@ -47,8 +47,8 @@ T = TypeVar("T")
 KEY_MS, TOMB_MS = 86_400_000, 3_600_000
 #: Tombstones of each final state at most: they only save a client's repeated submit from a second run.
 MAX_TOMBS = 50_000
-#: Journal entries of one read; envelopes of one call, in number where they come out of Redis and in bytes where not.
-_ENTRIES, _ENVELOPES, _ENVELOPE_BYTES = 64, 50, 4_194_304
+#: Envelopes of one call, in number where they come out of Redis and in bytes where not.
+_ENVELOPES, _ENVELOPE_BYTES = 50, 4_194_304
 _REASON = "put back by a repair"
 _log = get_logger("repair")
 
@@ -166,7 +166,7 @@ class Repair:
     def _drain(self, mender: Mender, history: _History) -> None:
         """Record all that the journal has and the record has not."""
         after = "0-0"
-        while entries := self._ask(read_journal(self._keys, after, count=_ENTRIES)):
+        while entries := self._ask(read_journal(self._keys, after, count=MAX_ENTRIES)):
             after = entries[-1].stream_id
             wanted = [history.own(entry) for entry in entries if not history.has(entry)]
             for batch in split(wanted) if wanted else ():
