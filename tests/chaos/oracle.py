@@ -122,12 +122,12 @@ def _check_journal(stage: Stage, figures: Figures, *, has_whole_journal: bool) -
     final: Counter[str] = Counter()
     told: dict[str, int] = {}
     for epoch, entries in epochs.items():
+        if epoch != last and not has_whole_journal:
+            continue
         for row in (row for entry in entries for row in entry.rows if row[0] in "SRFTOC"):
             told[row[2]] = epoch << 32 | row[3]
-            state = _state_of(row)
-            if epoch == last or has_whole_journal:
-                final[row[2]] += state in FINAL
-                final[row[2]] -= row[0] == "O"
+            final[row[2]] += _state_of(row) in FINAL
+            final[row[2]] -= row[0] == "O"
     behind = {
         task_id: (version, versions.get(task_id))
         for task_id, version in told.items()
@@ -160,23 +160,25 @@ def _check_versions(epoch: int, entries: Sequence[Seen]) -> None:
 
 def _check_fences(stage: Stage, figures: Figures) -> None:
     """O7: nobody writes for an attempt of another worker, and a worker that was taken for dead writes nothing more."""
-    over: set[str] = set()
-    runs: dict[tuple[str, int], str] = {}
-    for row in stage.tap.rows("R", "F", "W"):
-        if row[0] == "W":
-            if row[3] in {"lost", "gone"}:
-                over.add(row[2])
-            figures.workers_lost += row[3] == "lost"
-            continue
-        task_id, number, worker = row[2], *((row[4], row[5]) if row[0] == "R" else (row[6], row[7]))
-        assert worker not in over, f"O7: {worker} was taken for dead and wrote {row[:8]}"
-        assert runs.setdefault((task_id, number), worker) == worker, f"O7: {worker} wrote for another's attempt: {row}"
+    for entries in stage.tap.epochs().values():
+        over: set[str] = set()
+        runs: dict[tuple[str, int], str] = {}
+        for row in (row for entry in entries for row in entry.rows if row[0] in "RFW"):
+            if row[0] == "W":
+                if row[3] in {"lost", "gone"}:
+                    over.add(row[2])
+                figures.workers_lost += row[3] == "lost"
+                continue
+            task_id, number, worker = row[2], *((row[4], row[5]) if row[0] == "R" else (row[6], row[7]))
+            assert worker not in over, f"O7: {worker} was taken for dead and wrote {row[:8]}"
+            assert runs.setdefault((task_id, number), worker) == worker, f"O7: {worker} wrote for another: {row}"
 
 
 def _check_effects(stage: Stage, figures: Figures, open_across_repair: int) -> None:
     """O5: each repeated effect has a taken back or failed attempt that explains it."""
     runs = stage.effects()
     may: Counter[str] = Counter()
+    ended: Counter[str] = Counter()
     for row in stage.tap.rows("F", "T", "O"):
         if row[0] == "O":
             may[row[2]] += 1
@@ -185,12 +187,19 @@ def _check_effects(stage: Stage, figures: Figures, open_across_repair: int) -> N
             is_back = row[4] in {State.QUEUED, State.SCHEDULED} and row[6] != "due"
             may[row[2]] += is_back
             figures.taken_back += is_back
+        elif row[6] and row[5] in FINAL and row[4] == Outcome.SUCCEEDED:
+            ended[row[2]] += 1
         elif row[4] in _AGAIN:
             may[row[2]] += 1
             figures.retried += 1
         elif row[4] in _TAKEN_BACK:
             may[row[2]] += 1
             figures.taken_back += 1
+    # An end that the broker lost before it was recorded, and that came once more.
+    lost = {task_id: count - 1 for task_id, count in ended.items() if count > 1}
+    may.update(lost)
+    if lost:
+        figures.extra["ends_lost"] = sum(lost.values())
     figures.effects = sum(runs.values())
     figures.repeated = sum(runs.values()) - len(runs)
     unexplained = {task_id: count - 1 - may[task_id] for task_id, count in runs.items() if count > 1 + may[task_id]}

@@ -102,6 +102,15 @@ class Cluster:
             self.process.send_signal(number)
             self.process.wait(timeout=60)
 
+    def copy_to(self, target: Path) -> None:
+        """Copy its files; it must not run."""
+        subprocess.run(["cp", "-a", str(self.data), str(target)], check=True)
+
+    def restore_from(self, source: Path) -> None:
+        """Go back to the files that :meth:`copy_to` put aside; it must not run."""
+        shutil.rmtree(self.data)
+        subprocess.run(["cp", "-a", str(source), str(self.data)], check=True)
+
     def _initialise(self) -> None:
         words = ["-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
         done = subprocess.run(

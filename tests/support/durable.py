@@ -57,6 +57,14 @@ class DurableRedis:
         self._options = (*self._options, "--bind", "127.0.0.1", address, "--protected-mode", "no")
         self.restart()
 
+    def role(self) -> str:
+        """Primary, replica, or replica in sync."""
+        with self.client() as client:
+            info: Any = client.info("replication")
+        if info["role"] == "master":
+            return "primary"
+        return "replica in sync" if info["master_link_status"] == "up" else "replica"
+
     def kill(self) -> None:
         """Kill it with signal 9."""
         self._server.stop(signal.SIGKILL)

@@ -45,7 +45,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The server's URL with our port in place of its own."""
+        """The server's URL with our port in place of its own; the same after :meth:`retarget`."""
         port = self._listener.getsockname()[1]
         credentials = self._target.netloc.rpartition("@")[0]
         netloc = f"{credentials}@127.0.0.1:{port}" if credentials else f"127.0.0.1:{port}"
@@ -86,6 +86,11 @@ class Proxy:
     def refuse(self) -> None:
         """Reset open and new connections until :meth:`resume`."""
         self._open.clear()
+        self.cut()
+
+    def retarget(self, url: str) -> None:
+        """Serve new connections by the server of *url*; open ones are reset."""
+        self._target = urlsplit(url)
         self.cut()
 
     def close(self) -> None:
