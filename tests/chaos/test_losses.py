@@ -62,7 +62,7 @@ def test_a_broker_that_is_emptied_again_and_again_loses_no_recorded_task_and_sta
             allowed += in_flight(stage)
             stage.server.command("FLUSHALL")
             stage.tell("FLUSHALL")
-            stage.until(lambda number=number: epoch_of(stage) == number + 2, "it is repaired")
+            stage.until(lambda number=number: epoch_of(stage) >= number + 2, "it is repaired")
         ids = [*feeder.finish(), *parked]
     paused = {queue.name: queue.ready for queue in stage.overview().queues if queue.pause is not None}
     assert paused == {"parked": len(parked)}, "the pause survived"
@@ -86,7 +86,7 @@ def test_a_hundred_thousand_open_tasks_come_back(stage: Stage, scale: Scale, mea
     stage.wait_level()
     stage.server.command("FLUSHALL")
     began = time.monotonic()
-    stage.until(lambda: epoch_of(stage) == 2, "it is repaired")
+    stage.until(lambda: epoch_of(stage) >= 2, "it is repaired")
     repaired = time.monotonic() - began
     assert stage.server_count("HLEN", "st") == tasks
     assert {row[0] for row in stage.sql("SELECT state FROM tasks")} == {State.QUEUED}
@@ -112,12 +112,12 @@ def test_a_broker_that_lost_the_end_of_its_file_is_repaired_though_its_workers_w
     wanted: list[Wanted] = [("work", {"ms": 5}, {})] * tasks
     with Feeder(stage.new_client(), wanted, durability="recorded") as feeder:
         feeder.allow(tasks * 2 // 3)
-        stage.wait_effects(tasks // 2)
+        stage.wait_effects(tasks * 2 // 3)
         # The recorder lags: what comes now is accepted at most.
         os.kill(coordinator.pid, signal.SIGSTOP)
         before = len(stage.effects())
-        lost_candidates = stage.submit("work", 50)
-        stage.wait_effects(before + 10)
+        lost_candidates = stage.submit("work", 5)
+        stage.wait_effects(before + 2)
         allowed = in_flight(stage)
         stage.kill(coordinator)
         server.kill()
@@ -130,7 +130,7 @@ def test_a_broker_that_lost_the_end_of_its_file_is_repaired_though_its_workers_w
         stage.until(lambda: len(stage.effects()) > alive or epoch_of(stage), "workers are back")
         stage.submit("work", 5)
         stage.coordinator()
-        stage.until(lambda: epoch_of(stage) == 2, "it is repaired")
+        stage.until(lambda: epoch_of(stage) >= 2, "it is repaired")
         ids = feeder.finish()
     stage.drain(ids)
 
@@ -165,6 +165,7 @@ def test_a_replica_that_was_behind_is_repaired_after_it_took_over(
             stage.wait_effects(tasks // 4)
             replication.pause()
             behind = len(feeder.acknowledged)
+            feeder.allow(behind + tasks // 3)
             stage.until(lambda: len(feeder.acknowledged) > behind + tasks // 10, "the replica lags")
             allowed = in_flight(stage) + 3 * (len(feeder.acknowledged) - behind) + 100
             first.kill()
@@ -172,7 +173,7 @@ def test_a_replica_that_was_behind_is_repaired_after_it_took_over(
             second.command("REPLICAOF", "NO", "ONE")
             clients.retarget(second.url)
             stage.tell("the replica took over")
-            stage.until(lambda: epoch_of(stage) == 2, "it is repaired")
+            stage.until(lambda: epoch_of(stage) >= 2, "it is repaired")
             ids = feeder.finish()
         stage.drain(ids)
 

@@ -8,6 +8,11 @@ import re
 from typing import NamedTuple
 
 
+#: What two releases must share to work side by side on one namespace: keys, lines, envelopes and journal rows. It is
+#: raised by a change that an earlier release would misread.
+PROTOCOL = 1
+
+
 class KeySpec(NamedTuple):
     """One kind of key. *pattern* has at most one ``{}``; *bound* says why it cannot grow or stay for ever."""
 
