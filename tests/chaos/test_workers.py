@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+
+import pytest
 
 from tests.chaos.feeder import Feeder, Wanted
 from tests.chaos.oracle import assert_world
 from tests.chaos.stage import Stage
 from tests.integration.worker_world import children_of
+from tests.support.wait import wait_until
 from tqctl_runtime.core.states import State
 
 Scale = Callable[[int, int], int]
@@ -169,3 +173,43 @@ def test_each_poison_task_is_started_three_times_alone_and_the_others_succeed(
     assert [runs[task_id] for task_id in ends] == [3] * poison
     assert stage.sql("SELECT count(*) FROM tasks WHERE reason = 'poison' AND deaths = 3") == [(poison,)]
     measured(figures, poison=poison)
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group that may use 200 MB."""
+    first = Path("/sys/fs/cgroup/memory")
+    root, limit = (first, "memory.limit_in_bytes") if first.is_dir() else (first.parent, "memory.max")
+    group = root / f"tqctl-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text("200000000")
+    except OSError as error:
+        pytest.skip(f"not run, missing: root to limit memory by a control group ({error})")
+    yield group
+    wait_until(lambda: not (group / "cgroup.procs").read_text(), "nobody is left in the group")
+    group.rmdir()
+
+
+@pytest.mark.root
+def test_a_task_that_takes_all_memory_is_ended_alone(
+    stage: Stage, memory_group: Path, scale: Scale, measured: Measured
+) -> None:
+    """Scenario 3: the kernel kills the executor; the worker and its other tasks go on."""
+    healthy = scale(100, 1_000)
+    stage.tap.last(1)
+    stage.coordinator()
+    worker = stage.worker(TQCTL_LEASE="30s")
+    for pid in (worker.pid, *children_of(worker.pid), *executors(worker.pid)):
+        (memory_group / "cgroup.procs").write_text(str(pid))
+    swelling = stage.submit("swell", 1)
+    ids = [*swelling, *stage.submit("work", healthy, {"ms": 10})]
+    stage.drain(ids)
+
+    figures = assert_world(stage, ids, ends=dict.fromkeys(swelling, State.DEAD), healthy_deaths=True)
+
+    assert figures.workers_lost == 0
+    assert stage.effects()[swelling[0]] >= 3
+    assert stage.sql("SELECT reason, deaths FROM tasks WHERE id = ?", swelling[0]) == [("poison", 3)]
+    stage.kill(worker, signal.SIGTERM)
+    measured(figures)
