@@ -63,7 +63,7 @@ def assert_world(
     _check_record(stage, set(acknowledged), ends or {}, figures)
     _check_attempts(stage)
     _check_journal(stage, figures, has_whole_journal=has_whole_journal)
-    _check_fences(stage, figures)
+    _check_fences(stage, figures, has_whole_journal=has_whole_journal)
     _check_effects(stage, figures, open_across_repair)
     _check_live(stage, figures)
     found = stage.sql("SELECT count(*) FROM quarantine")[0][0]
@@ -158,9 +158,13 @@ def _check_versions(epoch: int, entries: Sequence[Seen]) -> None:
                 versions[row[2]] = row[3]
 
 
-def _check_fences(stage: Stage, figures: Figures) -> None:
+def _check_fences(stage: Stage, figures: Figures, *, has_whole_journal: bool) -> None:
     """O7: nobody writes for an attempt of another worker, and a worker that was taken for dead writes nothing more."""
-    for entries in stage.tap.epochs().values():
+    epochs = stage.tap.epochs()
+    for epoch, entries in epochs.items():
+        if epoch != max(epochs) and not has_whole_journal:
+            # A broker that went back decides anew under numbers it had used: two histories lie over each other here.
+            continue
         over: set[str] = set()
         runs: dict[tuple[str, int], str] = {}
         for row in (row for entry in entries for row in entry.rows if row[0] in "RFW"):

@@ -37,7 +37,7 @@ APP = str(Path(__file__).with_name("app.py"))
 #: The environment variable that tells handlers where to note their effects.
 EFFECTS = "TQ_CHAOS_EFFECTS"
 #: Patience of the suite: a takeover alone lasts 20 s, on a machine that others use too.
-PATIENCE = 60.0
+PATIENCE = 100.0
 _FINAL = ", ".join(f"'{state}'" for state in FINAL)
 
 

@@ -13,7 +13,9 @@ import redis
 from tests.support.servers import RedisServer, free_port, start_redis
 from tests.support.wait import wait_until
 
-_DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec", "--no-appendfsync-on-rewrite", "yes")
+#: With ``everysec`` a write waits in memory while the disk is slow to sync, so that kill -9 alone loses acknowledged
+#: writes now and then; what is lost here is to be lost on purpose.
+_DURABLE = ("--appendonly", "yes", "--appendfsync", "no")
 
 
 class DurableRedis:
