@@ -7,7 +7,6 @@ from this table; no script and no other module spells a key.
 import re
 from typing import NamedTuple
 
-
 #: What two releases must share to work side by side on one namespace: keys, lines, envelopes and journal rows. It is
 #: raised by a change that an earlier release would misread.
 PROTOCOL = 1
