@@ -59,6 +59,11 @@ def test_another_coordinator_takes_over_when_the_leader_is_stopped(pair: Environ
     wait_until(lambda: leader_pid(pair) == second.pid, "the second leads")
     assert look(pair).leaders[COORDINATOR].term > term
     assert len(look(pair).coordinators) == 1
+    with open_store(pair.settings(), read_only=True) as store:
+        wait_until(
+            lambda: [e.subject for e in store.health.events()] == [f"coordinator-{p.pid}" for p in (second, first)],
+            "both leaders are events",
+        )
 
 
 @pytest.mark.slow  # the suspended leader's lease has to run out
@@ -192,6 +197,20 @@ def test_after_a_gap_the_reaper_waits_for_one_lease(ground: Ground) -> None:
     assert [reaper.run_once(tick) for tick in ticks] == [0, 0, 0, 1]
 
 
+def test_lost_workers_are_an_event(ground: Ground) -> None:
+    now, interval = 1_900_000_000_000, int(INTERVAL * 1000)
+    tools = ground.tools()
+    reaper = Reaper(tools)
+    ground.wire.command("ZADD", ground.keys.build("leases"), now, "wrk_gone")
+    for step in range(6):
+        reaper.run_once(now + step * interval)
+
+    tools.recoveries.flush(tools.store)
+
+    events = [event for event in tools.store.health.events() if event.kind == "worker"]
+    assert [event.message for event in events] == ["1 lost, 0 tasks taken back"]
+
+
 def test_submits_answer_busy_while_memory_is_short(own_redis: RedisServer, namespace: str, sqlite_url: str) -> None:
     ground = Ground(own_redis.url, namespace, sqlite_url)
     pressure = Pressure(ground.tools())
@@ -245,7 +264,9 @@ class Lead(Leader):
         self.doubts.append(why)
 
 
-def run_role(sqlite_url: str, steps: list[int | Exception], *, drains: bool = False) -> tuple[RoleRunner, Script, Lead]:
+def run_role(
+    sqlite_url: str, steps: list[int | Exception], *, drains: bool = False, interval: float = 0.0
+) -> tuple[RoleRunner, Script, Lead]:
     async def scenario() -> tuple[RoleRunner, Script, Lead]:
         loop = asyncio.get_running_loop()
         halt, lead = asyncio.Event(), Lead()
@@ -253,7 +274,7 @@ def run_role(sqlite_url: str, steps: list[int | Exception], *, drains: bool = Fa
         if drains:
             halt.set()
         runner = RoleRunner(
-            RoleSpec("scripted", 0.0, script.build, drains=drains),
+            RoleSpec("scripted", interval, script.build, drains=drains),
             Settings(database_url=sqlite_url),
             Keys("unused"),
             BrokerAddress(path="/nowhere"),
@@ -273,6 +294,12 @@ def test_a_role_goes_on_after_a_store_was_away(sqlite_url: str) -> None:
     runner, script, lead = run_role(sqlite_url, [1, RecordUnavailable("away"), 1, 0])
 
     assert (script.steps, script.built, lead.doubts, runner.problem) == ([], 1, [], None)
+
+
+def test_a_role_that_could_not_work_tries_again_before_its_next_turn(sqlite_url: str) -> None:
+    _, script, _ = run_role(sqlite_url, [RecordUnavailable("away"), ValueError("odd"), 1, 0], interval=3_600.0)
+
+    assert script.steps == []
 
 
 def test_a_role_with_a_bug_is_built_anew_and_its_trouble_is_told(sqlite_url: str) -> None:
