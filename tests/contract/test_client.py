@@ -16,14 +16,19 @@ from tests.support.environment import Environment
 from tests.support.proxy import Proxy
 from tests.support.wait import wait_until
 from tqctl_runtime.broker import calls, views
+from tqctl_runtime.broker.leader_calls import open_gate
+from tqctl_runtime.broker.repair_calls import close_gate
 from tqctl_runtime.client import Client, PartlySubmitted, Unconfirmed, receipts
+from tqctl_runtime.client.sending import Delivery
 from tqctl_runtime.client.shapes import Packed
 from tqctl_runtime.core.errors import (
     BrokerUnavailable,
     Busy,
     Conflict,
+    NotOpen,
     PayloadError,
     Pending,
+    TqctlError,
     UnknownHandler,
     UsageError,
 )
@@ -191,6 +196,50 @@ def test_what_a_rebuilt_broker_lost_is_submitted_again_until_it_is_recorded(
     wait_until(lambda: side.wire.call(views.look(side.keys, [task_id]))[0], "the task is queued again")
     side.wire.command("HSET", side.keys.build("wm"), "seq", 1_000)
     assert sent.result(30) == task_id
+
+
+def test_the_record_of_another_life_of_redis_is_not_taken_for_the_record_of_a_task(
+    side: Side, background: Callable[..., Future[Any]]
+) -> None:
+    """Redis restarts without the task and goes on in the same epoch; another thread met the broken connection."""
+    mark = side.keys.build("wm")
+    side.wire.command("HSET", mark, "at", FUTURE_MS, "epoch", 1)
+    task_id = new_id("tsk")
+    with Client(side.settings) as client:
+        sent = background(client.submit, "echo", {"message": "a"}, id=task_id, durability="recorded")
+        wait_until(lambda: side.wire.call(views.look(side.keys, [task_id]))[0], "the task is queued")
+        lost = [side.keys.build(name) for name in ("st", "env", "journal")]
+        with client.wire._lock:
+            side.wire.command("DEL", *lost, side.keys.build("ready", "mail"))
+            side.wire.command("HSET", mark, "seq", 1_000)
+            client.wire.close()
+        assert sent.result(30) == task_id
+    assert side.look(task_id).state == State.QUEUED
+
+
+def test_a_submit_waits_for_a_repair_and_says_that_nothing_was_queued_when_it_takes_too_long(
+    side: Side, client: Face, background: Callable[..., Future[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = close_gate(side.keys, term=9, epoch=2, seen=1, pairing="par_x", silent_ms=0)
+    assert side.wire.call(close)
+    refused = threading.Event()
+    failed = Delivery.failed
+
+    def noted(self: Delivery, error: TqctlError) -> None:
+        failed(self, error)
+        refused.set()
+
+    monkeypatch.setattr(Delivery, "failed", noted)
+    sent = background(client.do, "submit", "echo", {"message": "a"})
+    assert refused.wait(30)
+    side.wire.call(open_gate(side.keys, epoch=2, pairing="par_x", repair_term=9))
+    assert side.look(sent.result(30)).state == State.QUEUED
+
+    assert side.wire.call(close_gate(side.keys, term=10, epoch=3, seen=2, pairing="par_x"))
+    monkeypatch.setattr(receipts, "PATIENCE", 0.1)
+    with pytest.raises(NotOpen):
+        client.do("submit", "echo", {"message": "a"})
+    side.wire.call(open_gate(side.keys, epoch=3, pairing="par_x", repair_term=10))
 
 
 def test_auto_tells_whether_the_record_has_it(side: Side) -> None:
