@@ -88,3 +88,13 @@ def test_every_exit_code_and_every_field_of_a_batch_line_is_documented() -> None
     assert {word for word, code in EXIT_CODES.items() if f"`{word}`" not in rows.get(str(code), "")} == set()
     fields = " ".join(line.split("|")[1] for line in page.partition("## Lines")[2].splitlines() if line.startswith("|"))
     assert set(re.findall(r"`(\w+)`", fields)) == set(LINE_FIELDS)
+
+
+def test_every_chaos_scenario_has_its_row_and_every_row_finds_a_scenario() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    table = page.partition("## The scenarios")[2]
+    words = [word for cell in re.findall(r"\| `([\w ]+)` \|$", table, re.MULTILINE) for word in str(cell).split(" or ")]
+    files = [path for path in (ROOT / "tests" / "chaos").glob("test_*.py") if path.name != "test_oracle.py"]
+    names = [name for path in files for name in re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)]
+    assert [name for name in names if not any(word in name for word in words)] == []
+    assert [word for word in words if not any(word in name for name in names)] == []
