@@ -261,7 +261,7 @@ _tqctl_values() {
     --state) kind="=scheduled waiting queued running retrying succeeded dead cancelled expired pending completed failed" ;;
     --priority) kind="=low normal high critical" ;;
     --durability) kind="=accepted recorded" ;;
-    --check) kind="=files disk broker server-version persistence eviction-policy memory record migrations pairing coordinator recorder-lag workers clock versions" ;;
+    --check) kind="=files disk broker server-version persistence eviction-policy memory record migrations pairing coordinator recorder-lag quarantine workers clock versions" ;;
     --log-format) kind="=text json" ;;
     --log-level) kind="=debug info warning error" ;;
     --payload) kind="FILE" ;;

@@ -529,7 +529,7 @@ complete -c tqctl -n '__tqctl_at health list' -l output -s o -r -a 'table wide j
 complete -c tqctl -n '__tqctl_at health list' -l quiet -s q -d 'no summary lines'
 complete -c tqctl -n '__tqctl_at health list' -l verbose -s v -d 'say more (counts)'
 complete -c tqctl -n '__tqctl_at health list' -l yes -s y -d 'answer yes to questions'
-complete -c tqctl -n '__tqctl_at health history' -l check -r -a 'files disk broker server-version persistence eviction-policy memory record migrations pairing coordinator recorder-lag workers clock versions' -d 'of one check, such as workers'
+complete -c tqctl -n '__tqctl_at health history' -l check -r -a 'files disk broker server-version persistence eviction-policy memory record migrations pairing coordinator recorder-lag quarantine workers clock versions' -d 'of one check, such as workers'
 complete -c tqctl -n '__tqctl_at health history' -l color -r -a 'auto always never' -d 'auto/always/never'
 complete -c tqctl -n '__tqctl_at health history' -l context -s c -r -a '(__tqctl_live contexts)' -d 'named settings'
 complete -c tqctl -n '__tqctl_at health history' -l events -d 'what was recovered from'

@@ -28,7 +28,7 @@ _OPTION_VALUES: dict[str, str | tuple[str, ...]] = {
     # The names of the checks, whose import would be most of what a TAB may take; a test holds them to the code.
     "--check": (
         *("files", "disk", "broker", "server-version", "persistence", "eviction-policy", "memory", "record"),
-        *("migrations", "pairing", "coordinator", "recorder-lag", "workers", "clock", "versions"),
+        *("migrations", "pairing", "coordinator", "recorder-lag", "quarantine", "workers", "clock", "versions"),
     ),
     "--log-format": ("text", "json"),
     "--log-level": ("debug", "info", "warning", "error"),
