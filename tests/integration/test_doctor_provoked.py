@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.environment import Environment
-from tests.support.servers import RedisServer, own_redis_binary, start_redis
+from tests.support.servers import own_redis_binary, start_redis
 from tests.support.wait import wait_until
 
 _SLOW = pytest.mark.slow  # whole processes start and stop
@@ -83,17 +83,19 @@ def test_processes_of_two_versions_are_told_apart(running: Environment) -> None:
 
 
 @pytest.fixture
-def careless() -> Iterator[RedisServer]:
-    """A server that makes room by throwing keys away, and writes nothing to disk."""
+def careless(sqlite_url: str, tmp_path: Path) -> Iterator[Environment]:
+    """A set-up on a server that makes room by throwing keys away, and writes nothing to disk."""
     server = start_redis(own_redis_binary(), options=("--maxmemory", "200mb", "--maxmemory-policy", "allkeys-lru"))
-    yield server
+    made = Environment("own", tmp_path, server.url, sqlite_url)
+    yield made
+    made.kill_all()
     server.stop()
 
 
 @_SLOW
-def test_a_server_that_throws_keys_away_is_told(careless: RedisServer, sqlite_url: str, tmp_path: Path) -> None:
-    here = Environment("own", tmp_path, careless.url, sqlite_url)
-    coordinator = here.start("coordinator", "start")
+def test_a_server_that_throws_keys_away_is_told(careless: Environment) -> None:
+    here = careless
+    here.start("coordinator", "start")
     wait_until(lambda: not problems(here, "broker"), "the namespace is open", interval=0.5)
 
     (found,) = problems(here, "eviction policy")
@@ -101,5 +103,3 @@ def test_a_server_that_throws_keys_away_is_told(careless: RedisServer, sqlite_ur
     assert found["message"].startswith("allkeys-lru: ")
     assert "noeviction" in found["hint"]
     assert problems(here, "persistence")
-    coordinator.send_signal(signal.SIGKILL)
-    coordinator.wait()

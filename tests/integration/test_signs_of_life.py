@@ -56,6 +56,14 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     made.close()
 
 
+@pytest.fixture
+def own_pair(own_redis: RedisServer, sqlite_url: str, tmp_path: Path) -> Iterator[Environment]:
+    """A broker of the test's own; what was started on it is killed afterwards."""
+    made = Environment("own", tmp_path, own_redis.url, sqlite_url)
+    yield made
+    made.kill_all()
+
+
 def start(pair: Environment, manager: Manager, *words: str) -> subprocess.Popen[str]:
     env = {"NOTIFY_SOCKET": str(manager.address), "WATCHDOG_USEC": "1000000"}
     return pair.start(*words, env=env)
@@ -92,9 +100,9 @@ def test_systemd_hears_of_a_worker_and_a_coordinator_and_of_nobody_else(pair: En
 
 @_SLOW
 def test_a_worker_and_a_coordinator_without_their_broker_are_alive_and_not_ready(
-    own_redis: RedisServer, sqlite_url: str, tmp_path: Path, manager: Manager
+    own_redis: RedisServer, own_pair: Environment, manager: Manager
 ) -> None:
-    pair = Environment("own", tmp_path, own_redis.url, sqlite_url)
+    pair = own_pair
     coordinator = pair.start("coordinator", "start", "--name", "c1")
     worker = start(pair, manager, "worker", "start", "--name", "w1", "--lease", "3s")
     wait_until(lambda: sign(pair, "w1").is_ready and sign(pair, "c1").is_ready, "both are ready")
@@ -111,9 +119,7 @@ def test_a_worker_and_a_coordinator_without_their_broker_are_alive_and_not_ready
     finally:
         own_redis.process.send_signal(signal.SIGCONT)
     wait_until(lambda: sign(pair, "w1").is_ready, "it is ready again")
-    for process in (worker, coordinator):
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    assert coordinator.poll() is None
 
 
 @_SLOW
