@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
 from tqctl_runtime.checks.scene import Scene
 
-_HINT = "check TQCTL_REDIS_URL, TQCTL_DATABASE_URL and TQCTL_NAMESPACE"
+_HINT = "check TQCTL_REDIS_URL, TQCTL_DATABASE_URL and TQCTL_NAMESPACE; tqctl doctor --repair -n"
+_MENDS = "a coordinator repairs it; what it would do: tqctl doctor --repair -n"
 
 
 def check(scene: Scene) -> Iterator[Finding]:
@@ -19,10 +20,11 @@ def check(scene: Scene) -> Iterator[Finding]:
         if known.is_fresh:
             yield skipped("nothing was recorded yet")
         else:
-            yield problem(f"Redis is empty, but the record knows it up to entry {known.sequence}", _HINT)
+            about = f"the record knows it up to entry {known.sequence} of epoch {known.epoch}"
+            yield problem(f"the namespace is empty or under repair, but {about}", _MENDS)
     elif scene.opened[1] != known.pairing:
         yield problem(f"the record belongs to {known.pairing}, Redis to {scene.opened[1]}", _HINT)
     elif scene.opened[0] != known.epoch:
-        yield problem(f"Redis is in epoch {scene.opened[0]}, the record in epoch {known.epoch}", _HINT)
+        yield problem(f"Redis is in epoch {scene.opened[0]}, the record in epoch {known.epoch}", _MENDS)
     else:
         yield ok(f"both stores belong to {known.pairing}")
