@@ -100,10 +100,14 @@ def test_cancels_race_with_everything_and_nothing_starts_after_one_was_acknowled
                     answers[task_id] = (reply.codes[0], time.time_ns())
 
     ids: list[str] = []
+
+    def are_few() -> bool:
+        return len(stage.effects()) >= len(ids) - len(answers) - 8
+
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, races, 20):
             # Few enough in line that a cancel meets its task anywhere: in line, handed out, running, ended.
-            stage.until(lambda: len(stage.effects()) >= len(ids) - len(answers) - 8, "few tasks are left")
+            stage.until(are_few, "few tasks are left")
             made = stage.client.submit_many(items[start : start + 20])
             ids += made
             doomed = rng.sample(made, 12)
