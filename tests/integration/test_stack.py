@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -103,11 +104,11 @@ def test_a_second_up_is_refused_and_tells_what_runs(home: Environment) -> None:
     stack.down(settings)
 
 
-@pytest.mark.slow  # a coordinator, a worker and the server are each started again after a pause
 def restarted(store: Store) -> set[str]:
     return {event.subject for event in store.health.events() if event.kind == "restart"}
 
 
+@pytest.mark.slow  # a coordinator, a worker and the server are each started again after a pause
 def test_what_is_killed_comes_back(home: Environment) -> None:
     settings = home.settings()
     stack.up_detached(settings)
@@ -281,6 +282,29 @@ def test_a_stack_on_servers_by_url_starts_and_stops_but_leaves_the_servers(
     assert pair.processes() == []
     with Wire(BrokerAddress.of(settings)) as wire:
         assert wire.command("PING") == b"PONG"
+
+
+@pytest.mark.parametrize("role", ["worker", "coordinator"])
+def test_a_process_that_never_joined_says_again_what_it_waits_for_and_ends_with_69(
+    embedded: Environment, role: str
+) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        url = f"redis://127.0.0.1:{deaf.getsockname()[1]}/0"
+        process = embedded.start(role, "start", "--redis-url", url)
+        log = embedded.home / f"{role}.log"
+
+        def told() -> list[str]:
+            return [line for line in log.read_text().splitlines() if "waiting " in line]
+
+        wait_until(lambda: len(told()) >= 2, "it says a second time that it waits")
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(timeout=20) == 69
+    for line in told():
+        assert url in line
+        assert "tqctl doctor" in line
+    assert f"error: stopped before it ever joined: Redis at {url}" in log.read_text()
 
 
 def test_logs_are_found_by_role_and_by_name(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.files import rotate, tail
 from tqctl_runtime.observe.logging import redact
+from tqctl_runtime.observe.reminder import Reminder
 
 CANARY = "c4n4ry-s3cr3t"
 SAY = """
@@ -166,3 +167,12 @@ def test_files_of_dead_processes_and_of_no_process_are_swept(settings: Settings)
 
         assert [info.name for info in registry.living(settings)] == ["up"]
         assert len(list(folder.iterdir())) == 1
+
+
+def test_what_is_waited_for_is_said_at_growing_intervals_and_at_least_each_half_minute() -> None:
+    reminder = Reminder()
+    said = [second for second in range(100) if reminder.is_due("no broker", float(second))]
+
+    assert said == [0, 1, 3, 7, 15, 31, 61, 91]
+    assert reminder.is_due("another trouble", 99.0)
+    assert not reminder.is_due("another trouble", 99.5)

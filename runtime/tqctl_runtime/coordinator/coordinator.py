@@ -22,12 +22,13 @@ from tqctl_runtime.coordinator.opening import open_namespace, place_of
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
 from tqctl_runtime.coordinator.runner import RoleRunner, pause
-from tqctl_runtime.core.clock import now_ms
+from tqctl_runtime.core.clock import boot_seconds, now_ms
 from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable, TqctlError, Unavailable
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.observe.probe import Probe
+from tqctl_runtime.observe.reminder import Reminder
 from tqctl_runtime.observe.vitals import Vitals
 from tqctl_runtime.record.store import open_store
 
@@ -55,7 +56,7 @@ def run_coordinator(
     Raises:
         ConfigError: the record's schema is older, or a URL is not usable.
         StoresDiffer: Redis and the record do not belong together.
-        Unavailable: the private server does not run.
+        Unavailable: the private server does not run, or it was told to stop before the namespace was ever open.
     """
 
     async def run() -> int:
@@ -94,6 +95,7 @@ class Coordinator:
         self._vitals = probe.vitals if probe else Vitals()
         self._runners: list[RoleRunner] = []
         self._recoveries = Recoveries()
+        self._has_joined = False
         self._is_ready = False
         self._clock_ms: int | None = None
 
@@ -124,7 +126,11 @@ class Coordinator:
         return 0
 
     async def _open(self, pool: ThreadPoolExecutor, store: Store, address: BrokerAddress) -> bool:
-        """Bring the schema up to date and open the namespace; False when we were stopped meanwhile."""
+        """Bring the schema up to date and open the namespace; False when we were stopped meanwhile.
+
+        Raises:
+            Unavailable: we were stopped, and it could not be opened since the start.
+        """
 
         def once() -> None:
             done = store.prepare()
@@ -141,19 +147,22 @@ class Coordinator:
                 )
             _log.info("namespace open", epoch=opened.epoch, is_new=opened.is_new)
 
-        told = ""
+        reminder, obstacle = Reminder(), None
         while not self._stop.is_set():
             try:
                 await _in(pool, once)
                 self._recoveries.works("record")
                 self._recoveries.works("broker")
+                self._has_joined = True
                 return True
             except (Unavailable, LeaseLost) as error:
                 self._recoveries.fails("record" if isinstance(error, RecordUnavailable) else "broker", error.message)
-                if error.message != told:
-                    _log.warning("waiting to open the namespace", error=error.message)
-                told = error.message
+                if reminder.is_due(error.message, boot_seconds()):
+                    _log.warning("waiting to open the namespace", error=error.message, check="tqctl doctor")
+                obstacle = error
                 await pause(self._stop, _OPEN_RETRY_SECONDS)
+        if obstacle is not None and not self._has_joined:
+            raise Unavailable(f"stopped before it ever joined: {obstacle.message}", hint="tqctl doctor")
         return False
 
     async def _take_part(

@@ -40,6 +40,7 @@ def run_worker(
     Raises:
         ConfigError: an app cannot be imported, and the message ends with the user's traceback; or the folder of the
             context cannot be used.
+        BrokerUnavailable: it was told to stop before the broker had ever let it in.
     """
     gc.collect()
     gc.freeze()

@@ -18,6 +18,7 @@ from tqctl_runtime.core.errors import BrokerUnavailable
 from tqctl_runtime.core.needs import KNOWN_NEEDS
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import DEFAULT_QUEUE
+from tqctl_runtime.observe.reminder import Reminder
 
 log = logging.getLogger("tqctl.worker")
 
@@ -38,6 +39,7 @@ class Membership:
         self.handlers: frozenset[str] = frozenset()
         #: Handlers that are here and not offered → the settings that they need and nobody set.
         self.lacks: dict[str, list[str]] = {}
+        self._obstacle: BrokerUnavailable | None = None
         self._keys = keys
         self._link = link
         self._settings = settings
@@ -85,18 +87,28 @@ class Membership:
 
         Returns when the call began, by ``boot_seconds``: the lease counts from there; None once *is_over*.
         """
-        pause, told = 0.1, False
+        pause, reminder = 0.1, Reminder()
         while not is_over():
             start = boot_seconds()
             call = register(self._keys, worker, lease_ms=self._settings.lease, info=self.info(), rows=self.rows)
             try:
                 await self._link.call(call)
             except BrokerUnavailable as error:
-                if not told:
-                    log.warning("waiting for the broker: %s", error)
-                told = True
+                self._obstacle = error
+                if reminder.is_due(error.message, start):
+                    log.warning("waiting for the broker: %s; to check: tqctl doctor", error.message)
             else:
+                self._obstacle = None
                 return start
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         return None
+
+    def refuse_outsider(self) -> None:
+        """Tell that a first registration was given up because the broker could not be had.
+
+        Raises:
+            BrokerUnavailable: so it was.
+        """
+        if self._obstacle is not None:
+            raise BrokerUnavailable(f"stopped before it ever joined: {self._obstacle.message}", hint="tqctl doctor")

@@ -39,8 +39,7 @@ log = logging.getLogger("tqctl.worker")
 _PATIENCE = 0.25
 #: How long a worker that has to leave waits for the broker to take its last results, in seconds.
 _LAST_WORDS = 5.0
-_RESTART_SECONDS = 1.0
-_NUDGE_SECONDS = 1.0
+_RESTART_SECONDS, _NUDGE_SECONDS = 1.0, 1.0
 #: The exit code of a drain that had to hand back running tasks.
 PARTIAL = 7
 
@@ -75,10 +74,9 @@ class Supervisor:
         self._handed_back = False
         self._is_trusted = False
         self._nudge_at = 0.0
-        processes = settings.processes or settings.concurrency
         limits = Limits(
             settings.concurrency,
-            processes,
+            settings.processes or settings.concurrency,
             settings.grace / 1000,
             settings.log_limit,
             settings.max_tasks,
@@ -102,6 +100,7 @@ class Supervisor:
 
         Raises:
             ConfigError: the apps cannot be imported.
+            BrokerUnavailable: it was told to stop before it could register once.
         """
         undo_signals = install_signals(self.stop, self.reload)
         try:
@@ -138,6 +137,7 @@ class Supervisor:
             return False
         start.result()  # raises what the import raised
         await self._join()
+        self._member.refuse_outsider()
         return bool(self.worker)
 
     def _serve(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
