@@ -73,11 +73,12 @@ def _run(words: list[str]) -> int:
 
     from tqctl.cli import build
     from tqctl.flags import Flags
+    from tqctl.terminated import EXIT_CODE, Terminated
     from tqctl_runtime.core.errors import TqctlError
 
     # Typer exports BadParameter alone; everything its parser refuses is of that class's base.
     refused: type[Exception] = typer.BadParameter.__mro__[1]
-    flags = Flags()
+    flags = Flags(words=tuple(words))
     try:
         code = build().main(words, prog_name="tqctl", standalone_mode=False, obj=flags)
         sys.stdout.flush()
@@ -90,6 +91,8 @@ def _run(words: list[str]) -> int:
         return _tell(usage_error(error), flags, words)
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+    except Terminated:
+        return EXIT_CODE
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:  # noqa: BLE001  the last line of defence: a bug becomes a file, never a traceback

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from tqctl.sending import unknown
@@ -25,6 +25,15 @@ _BUSY_PATIENCE = 60.0
 #: Handler and payload by id, of those of some ids that are submitted already.
 Standing = Callable[[list[str]], Mapping[str, tuple[str, Any]]]
 _OTHER_WORK = "another task of this batch stands there: not the file it was started with"
+
+
+def mark_of(defaults: Wish) -> str:
+    """Eight hex digits that stand for *defaults*: a batch id carries them, so that no rest is sent differently."""
+    import hashlib
+    import json
+
+    text = json.dumps(asdict(defaults), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 @dataclass(slots=True)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tqctl.batch import Batch, Events, Report, Standing
+from tqctl.batch import Batch, Events, Report, Standing, mark_of
 from tqctl.commands.submit import NOT_RECORDED, warn_without_worker
 from tqctl.output import Column, View
 from tqctl.sending import durability_of, open_client, read_catalogue, read_overview
 from tqctl.session import say
-from tqctl.text import dump, plural
+from tqctl.terminated import Terminated, raising_terminated
+from tqctl.text import dump, plural, shell_line
 from tqctl_runtime.core.errors import Partial, TqctlError, UsageError
 from tqctl_runtime.core.ids import new_id
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 _MOST_WARNINGS = 5
 _MOST_COMPLAINTS = 1_000
-_BATCH_ID = re.compile(r"bat_[0-9A-HJKMNP-TV-Z]{26}\Z")
+#: What a batch is called: an id, and the mark of the flags it was started with.
+_BATCH_ID = re.compile(r"bat_[0-9A-HJKMNP-TV-Z]{26}_([0-9a-f]{8})\Z")
 
 VIEW = View(
     "batch",
@@ -47,20 +48,16 @@ def run_batch(session: Session, wish: Wish, options: Options) -> None:
     """
     if wish.argv is not None:
         raise UsageError("nothing may follow -- beside --batch", hint='a line carries it as "argv": ["cmd", "arg"]')
-    if options.resume is not None and not _BATCH_ID.match(options.resume):
-        raise UsageError(f"{options.resume!r} is not a batch id", hint="it begins with bat_ and was told at the start")
+    batch_id = _batch_id(wish, options)
     with (
         _open(session, str(options.batch)) as (stream, size),
         open_client(session.settings, on_start=None if options.dry_run else session.note) as client,
         _progress(session, size) as moved,
     ):
         if options.resume is None and not options.dry_run:
-            batch_id = new_id("bat")
             session.note(f"batch {batch_id}")
-        else:
-            batch_id = options.resume or new_id("bat")
         batch = _make(session, client, wish, options, batch_id, moved)
-        report = _run(batch, stream, options)
+        report = _run(session, batch, stream, options)
     if options.dry_run:
         session.note(f"dry run: {plural(report.submitted, 'task')} would be submitted, {len(report.refused):,} refused")
     else:
@@ -92,12 +89,36 @@ def _make(
     )
 
 
-def _run(batch: Batch, stream: BinaryIO, options: Options) -> Report:
+def _batch_id(wish: Wish, options: Options) -> str:
+    """The id to go on with, or a fresh one.
+
+    Raises:
+        UsageError: it is no batch id, or flags that are the defaults of its lines are not those it was started with.
+    """
+    mark = mark_of(wish)
+    if options.resume is None:
+        return f"{new_id('bat')}_{mark}"
+    found = _BATCH_ID.match(options.resume)
+    if found is None:
+        raise UsageError(f"{options.resume!r} is not a batch id", hint="it begins with bat_ and was told at the start")
+    if found[1] != mark:
+        raise UsageError(
+            f"{options.resume} was started with other flags, and they are the defaults of its lines",
+            hint="repeat the flags as they were (HANDLER, --queue, -p …): the line told when it stopped has them",
+        )
+    return options.resume
+
+
+def _run(session: Session, batch: Batch, stream: BinaryIO, options: Options) -> Report:
     try:
-        return batch.run(stream)
-    except (KeyboardInterrupt, TqctlError):
-        line = shlex.join(["tqctl", "submit", "--batch", str(options.batch), "--resume", batch.report.batch])
-        say(f"stopped at line {batch.report.lines:,}; the rest: {line}")
+        with raising_terminated():
+            return batch.run(stream)
+    except (KeyboardInterrupt, Terminated, TqctlError):
+        if not options.dry_run:
+            words = ["tqctl", *session.flags.words]
+            words += [] if options.resume else ["--resume", batch.report.batch]
+            again = ", with the same lines on stdin" if options.batch == "-" else ""
+            say(f"stopped at line {batch.report.lines:,}; the rest{again}: {shell_line(words)}")
         raise
 
 

@@ -22,7 +22,10 @@ CONNECTION_SETTINGS = ("redis_url", "database_url", "namespace", "home")
 
 @dataclass(slots=True)
 class Flags:
-    """What the global flags said; *settings* holds raw values by name, *tail* what followed the first ``--``."""
+    """What the global flags said; *settings* holds raw values by name, *tail* what followed the first ``--``.
+
+    *words* is the whole command line as typed, without the program's name.
+    """
 
     output: str | None = None
     fields: tuple[str, ...] = ()
@@ -34,6 +37,7 @@ class Flags:
     settings: dict[str, Any] = field(default_factory=dict)
     tail: list[str] | None = None
     command: str = "tqctl"
+    words: tuple[str, ...] = ()
 
 
 def parse_format(word: str) -> str:

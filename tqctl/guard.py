@@ -50,6 +50,27 @@ def guard_stdout() -> None:
         sys.stdout = guarded
 
 
+def end_with_reader() -> None:
+    """From now on end the process with exit code 0 as soon as nobody reads stdout any more.
+
+    For what writes seldom and goes on until it is stopped: a write is else the first to learn of a broken pipe.
+    """
+    import select
+    import threading
+
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)  # only for what is always told: the reader left
+    except (OSError, ValueError):
+        return  # stdout is no file of the system
+
+    def leave() -> None:
+        if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll()):
+            os._exit(0)
+
+    threading.Thread(target=leave, name="reader", daemon=True).start()
+
+
 def _unwritable(error: OSError) -> Exception:
     from tqctl_runtime.core.errors import TqctlError
 

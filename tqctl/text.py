@@ -30,10 +30,36 @@ def printable_log(text: str) -> str:
     return re.sub(_UNSAFE_IN_LOG, _escape, text)
 
 
+def shell_line(words: Sequence[str]) -> str:
+    """*words* as one printable line that bash, zsh and the like read back as the same words."""
+    return " ".join(_shell_word(word) for word in words)
+
+
+def _shell_word(word: str) -> str:
+    import shlex
+
+    if not re.search(_UNSAFE, word):
+        return shlex.quote(word)
+    quoted = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + re.sub(_UNSAFE, _shell_escape, quoted) + "'"
+
+
+def _shell_escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    # Bytes of an argument that are no text arrive as lone surrogates of this range.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
 def dump(value: object, *, indent: int | None = None) -> str:
     """*value* as JSON that people can read and any terminal can show."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return re.sub(_UNSAFE_IN_JSON, lambda match: f"\\u{ord(match[0]):04x}", text)
+    return re.sub(_UNSAFE_IN_JSON, _json_escape, text)
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    # Half of a surrogate pair is no text: jq and others refuse a whole document for it, also where it is escaped.
+    return "\ufffd" if 0xD800 <= code <= 0xDFFF else f"\\u{code:04x}"
 
 
 def cell(value: object) -> str:

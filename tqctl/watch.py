@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tqctl.guard import end_with_reader
 from tqctl.output import Output, Row, View
 from tqctl.text import dump
 from tqctl_runtime.core.errors import UsageError
@@ -27,6 +28,7 @@ def watch(output: Output, view: View, read: Callable[[], Sequence[Row]], interva
     """
     if output.format not in {"table", "wide", "jsonl"}:
         raise UsageError(f"--watch cannot be combined with -o {output.format}", hint="use -o table or -o jsonl")
+    end_with_reader()
     if output.is_tty and output.format != "jsonl":
         _redraw(output, view, read, interval_ms / 1000)
     else:

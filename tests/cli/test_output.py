@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -92,8 +93,8 @@ def test_one_object_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_control_characters_cannot_act() -> None:
-    nasty = "a\x1b[31m\x00\u202eb\n\ud800"
-    assert printable(nasty) == "a\\x1b[31m\\x00\\u202eb\\n\\ud800"
+    nasty = "a\x1b[31m\x00\u202eb\n"
+    assert printable(nasty + "\ud800") == "a\\x1b[31m\\x00\\u202eb\\n\\ud800"
     assert json.loads(dump({"x": nasty}))["x"] == nasty
     assert "\u202e" not in dump(nasty)
     assert printable_log("a\tb\n\x1b[2J") == "a\tb\n\\x1b[2J"
@@ -148,6 +149,16 @@ def _or_stop(read: Any) -> list[dict[str, Any]]:
         return read()  # type: ignore[no-any-return]
     except StopIteration:
         raise RuntimeError("the end") from None
+
+
+def test_half_of_a_surrogate_pair_never_reaches_a_reader_of_json() -> None:
+    assert dump(["\ud800", {"\udfff": "a\udc80b"}, "\U0001f600"]) == '["\ufffd", {"\ufffd": "a\ufffdb"}, "\U0001f600"]'
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_jq_reads_a_result_with_half_of_a_surrogate_pair() -> None:
+    done = subprocess.run(["jq", "-c", "."], input=dump([{"result": "\ud800"}]), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, '[{"result":"\ufffd"}]\n')
 
 
 def test_watching_refuses_formats_that_cannot_change() -> None:

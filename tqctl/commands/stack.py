@@ -141,6 +141,9 @@ def _logs(session: Session, role: str | None, *, is_followed: bool, lines: int) 
         return
     import sys
 
+    from tqctl.guard import end_with_reader
+
+    end_with_reader()
     for name, line in follow(paths, lines=lines):
         show(name, line)
         sys.stdout.flush()

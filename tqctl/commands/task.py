@@ -214,6 +214,10 @@ def logs(
         found = resolve_all(session, inspector, ids)
         if follow and (len(found) > 1 or attempt is not None):
             raise UsageError("--follow shows one task from its live attempt on")
+        if follow:
+            from tqctl.guard import end_with_reader
+
+            end_with_reader()
         for task_id in found:
             chunks = inspector.follow_logs(task_id) if follow else inspector.logs(task_id, attempt)
             last: int | None = None
