@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, Conflict, 
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import State
 from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.doctor import run_checks
 from tqctl_runtime.observe.probe import read
 from tqctl_runtime.observe.registry import ProcessInfo
 from tqctl_runtime.record import Store, open_store
@@ -47,6 +49,11 @@ def by_name(settings: Settings) -> dict[str, ProcessInfo]:
 def is_ready(settings: Settings, name: str, *, other_than: int) -> bool:
     found = by_name(settings).get(name)
     return found is not None and found.state == "ready" and found.pid != other_than
+
+
+def is_stopped(settings: Settings, name: str) -> bool:
+    found = by_name(settings).get(name)
+    return found is not None and found.state == "stopped"
 
 
 def submit_one(settings: Settings, handler: str, **payload: object) -> str:
@@ -128,6 +135,32 @@ def test_what_is_killed_comes_back(home: Environment) -> None:
         wait_until(
             lambda: restarted(store) == {"worker-1", "coordinator", "broker"}, "what was started again is recorded"
         )
+    stack.down(settings)
+
+
+def test_a_child_that_somebody_stopped_stays_stopped_and_is_told_with_the_way_back(home: Environment) -> None:
+    settings = home.settings()
+    stack.up_detached(settings)
+    before = by_name(settings)
+    log = settings.context_home / "logs" / "up.log"
+
+    for name in ("coordinator", "worker-1"):
+        os.kill(before[name].pid, signal.SIGTERM)
+        wait_until(partial(is_stopped, settings, name), f"{name} is shown as stopped")
+
+    assert {name: info.pid for name, info in by_name(settings).items()} == {n: i.pid for n, i in before.items()}
+    said = home.run("status")
+    assert said.returncode == 0
+    assert "stopped by hand, and stays so: coordinator, worker-1; back: tqctl down && tqctl up --detach" in said.stderr
+    warnings = [line for line in log.read_text().splitlines() if "stays stopped" in line]
+    assert [("warning" in line, "tqctl down && tqctl up --detach" in line) for line in warnings] == [(True, True)] * 2
+    found = {f.check: f.hint for f in run_checks(settings) if f.check in {"coordinator", "workers"}}
+    assert found == dict.fromkeys(("coordinator", "workers"), "tqctl down && tqctl up --detach")
+
+    stopped = stack.down(settings)
+    assert [info.name for info in stopped.processes] == ["up"]
+    assert sorted(info.name for info in stack.up_detached(settings)) == ["coordinator", "up", "worker-1"]
+    assert {info.state for info in by_name(settings).values()} == {"ready"}
     stack.down(settings)
 
 

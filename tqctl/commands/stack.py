@@ -205,11 +205,16 @@ def _record_lines(lag: Lag) -> list[str]:
 
 
 def _summary(found: StackStatus) -> list[str]:
+    from tqctl_runtime.observe import registry
+
     broker = found.broker
     lines = [
         f"context {found.context}, namespace {found.namespace}, {broker.kind} {broker.version} at {broker.address}"
     ]
     overview = found.overview
+    stopped = [info.name for info in found.processes if info.state == registry.STOPPED]
+    if stopped:
+        lines.append(f"stopped by hand, and stays so: {', '.join(stopped)}; back: {registry.COMES_BACK}")
     if {info.role for info in found.processes} == {"broker"} and not (
         overview and (overview.workers or overview.coordinators)
     ):

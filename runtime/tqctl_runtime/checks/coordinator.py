@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from tqctl_runtime.broker.leader_calls import COORDINATOR, RECORDER
 from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
 from tqctl_runtime.checks.scene import Scene
+from tqctl_runtime.observe import registry
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.views import Leader, Overview
+    from tqctl_runtime.core.settings import Settings
 
 _HARM = "nothing is recorded, promoted or taken back from dead workers"
 
@@ -23,7 +25,7 @@ def check(scene: Scene) -> Iterator[Finding]:
         return
     leader = overview.leaders.get(COORDINATOR)
     if leader is None or leader.until <= overview.now:
-        yield _nobody_leads(overview, leader)
+        yield _nobody_leads(scene.settings, overview, leader)
         return
     info = overview.coordinators.get(leader.holder, {})
     place = f"{info.get('name', leader.holder)} on {info.get('host', 'an unknown host')}"
@@ -34,8 +36,11 @@ def check(scene: Scene) -> Iterator[Finding]:
             yield problem(f"{role} cannot work: {trouble}", "tqctl status --logs coordinator")
 
 
-def _nobody_leads(overview: Overview, last: Leader | None) -> Finding:
+def _nobody_leads(settings: Settings, overview: Overview, last: Leader | None) -> Finding:
     if not overview.coordinators:
+        for child in registry.stopped(settings):
+            if child.role == "coordinator":
+                return problem(f"{child.name} was stopped by hand and stays stopped: {_HARM}", registry.COMES_BACK)
         return problem(f"no coordinator runs: {_HARM}", "tqctl up --detach, or: tqctl coordinator start")
     holder = last.holder if last is not None and last.holder in overview.coordinators else min(overview.coordinators)
     info = overview.coordinators[holder]

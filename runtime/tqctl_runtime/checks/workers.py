@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
 from tqctl_runtime.checks.scene import Scene
+from tqctl_runtime.observe import registry
 
 
 def check(scene: Scene) -> Iterator[Finding]:
@@ -16,7 +17,12 @@ def check(scene: Scene) -> Iterator[Finding]:
         return
     live = [worker for worker in overview.workers if worker.lease_until > overview.now]
     if not live:
-        yield problem("no worker", "tqctl worker start --app MODULE")
+        stopped = [info.name for info in registry.stopped(scene.settings) if info.role == "worker"]
+        if stopped:
+            told = f"no worker: {', '.join(stopped)} stopped by hand and stays stopped"
+            yield problem(told, registry.COMES_BACK)
+        else:
+            yield problem("no worker", "tqctl worker start --app MODULE")
         return
     yield ok(f"{len(live)} live")
     for worker in live:

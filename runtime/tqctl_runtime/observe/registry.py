@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 #: The states a process says it is in.
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
+#: What ``up`` says of a child that somebody else stopped: it is not started again.
+STOPPED = "stopped"
+#: How such a child comes back.
+COMES_BACK = "tqctl down && tqctl up --detach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +132,7 @@ class Registration:
         self._write()
 
     def _write(self) -> None:
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(asdict(self._info)), encoding="utf-8")
-        fresh.replace(self._path)
+        _write(self._path, self._info)
 
 
 @contextmanager
@@ -147,6 +149,25 @@ def registered(
         yield Registration(path, info)
     finally:
         path.unlink(missing_ok=True)
+
+
+def _write(path: Path, info: ProcessInfo) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(info)), encoding="utf-8")
+    fresh.replace(path)
+
+
+def note_stopped(settings: Settings, *, role: str, name: str, pid: int, log: Path) -> None:
+    """As the ``up`` that this process is: keep known that its child *pid* was stopped by somebody else."""
+    info = ProcessInfo(role, name, pid, now_ms(), STOPPED, version(), str(log), parent=os.getpid())
+    _write(folder(settings) / f"{role}-{pid}.json", info)
+
+
+def stopped(settings: Settings) -> list[ProcessInfo]:
+    """The children that somebody else stopped, of an ``up`` that still runs; the first stopped first."""
+    parents = {info.pid for info in living(settings) if info.role == "up"}
+    found = [info for path in folder(settings).glob("*.json") if (info := _read(path)) and info.state == STOPPED]
+    return sorted((info for info in found if info.parent in parents), key=lambda info: (info.since, info.pid))
 
 
 def living(settings: Settings) -> list[ProcessInfo]:

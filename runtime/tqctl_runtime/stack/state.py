@@ -37,7 +37,10 @@ class BrokerInfo:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """A context at one moment. *overview* and *lag* are None while the namespace is not open."""
+    """A context at one moment. *overview* and *lag* are None while the namespace is not open.
+
+    *processes* are those that live, and the children of a living ``up`` that somebody else stopped.
+    """
 
     context: str
     namespace: str
@@ -71,6 +74,7 @@ def status(settings: Settings) -> StackStatus:
     broker = _broker(settings, address, info)
     if settings.redis_url is None:
         processes = [_server_process(settings, broker), *processes]
+    processes += registry.stopped(settings)
     return StackStatus(settings.context, settings.namespace, broker, processes, figures, lag)
 
 

@@ -92,6 +92,7 @@ class Supervisor:
         self._settings = settings
         self._log = log
         self._tell = on_event or _log.info
+        self._warn = on_event or _log.warning
         self._stops_broker = stops_broker
         self._started_broker = False
         self._next_broker_check = 0.0
@@ -197,7 +198,8 @@ class Supervisor:
         code = child.process.returncode if child.process else 0
         if code in {0, _FORCED}:
             child.is_wanted = False
-            self._tell(f"{child.name} was stopped by somebody else and stays stopped")
+            registry.note_stopped(self._settings, role=child.role, name=child.name, pid=child.pid, log=child.log)
+            self._warn(f"{child.name} was stopped by somebody else and stays stopped; back: {registry.COMES_BACK}")
         else:
             self._tell(f"{child.name} ended with {_name_code(code)}; it is started again")
 
