@@ -153,7 +153,7 @@ def test_a_stopped_leader_is_followed_in_time_and_writes_nothing_once_it_wakes(
     stage.tap.last(1)
     both = {process.pid: process for process in (stage.coordinator(), stage.coordinator())}
     stage.worker()
-    wanted: list[Wanted] = [("work", {}, {})] * (tasks * 20)
+    wanted: list[Wanted] = [("work", {}, {})] * (tasks * 100)
     with Feeder(stage.new_client(), wanted, at_once=100) as feeder:
         feeder.allow(200)
         stage.wait_effects(100)
@@ -185,7 +185,7 @@ def test_a_stopped_leader_is_followed_in_time_and_writes_nothing_once_it_wakes(
 
 def is_busy(stage: Stage, feeder: Feeder) -> bool:
     """Whether a transaction is open; submits a little more, so that there will be one."""
-    feeder.allow(len(feeder.acknowledged) + 200)
+    feeder.allow(len(feeder.acknowledged) + 20)
     return is_inside(stage)
 
 
@@ -198,10 +198,11 @@ def stop_at(stage: Stage, pid: int, *, is_wanted: Callable[[], bool]) -> None:
     """Stop process *pid* at a moment that is wanted: stop it, look, and let it go on otherwise."""
 
     def stop() -> bool:
-        os.kill(pid, signal.SIGSTOP)
-        if is_wanted():
-            return True
-        os.kill(pid, signal.SIGCONT)
+        for _ in range(20):
+            os.kill(pid, signal.SIGSTOP)
+            if is_wanted():
+                return True
+            os.kill(pid, signal.SIGCONT)
         return False
 
     stage.until(stop, "the process stands where it should")
@@ -215,7 +216,7 @@ def test_a_leader_killed_again_and_again_leaves_no_row_twice_and_none_out(
     stage.tap.last(1)
     coordinators = {process.pid: process for process in (stage.coordinator(), stage.coordinator())}
     stage.worker()
-    wanted: list[Wanted] = [("work", {}, {})] * (tasks * 20)
+    wanted: list[Wanted] = [("work", {}, {})] * (tasks * 100)
     with Feeder(stage.new_client(), wanted, at_once=100) as feeder:
         for _ in range(kills):
             victim: subprocess.Popen[str] = stage.until(
