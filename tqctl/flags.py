@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 FORMATS = ("table", "wide", "json", "jsonl", "csv", "name")
 COLORS = ("auto", "always", "never")
 ALIASES = {"ls": "list", "get": "show", "rm": "delete"}
+_MAY_BE_EMPTY = frozenset({"reason"})
 #: Settings that say where the servers are: accepted, hidden in help, by every command.
 CONNECTION_SETTINGS = ("redis_url", "database_url", "namespace", "home")
 
@@ -159,7 +160,19 @@ class Command(TyperCommand):
             ctx.obj.command = ctx.command_path
             if ctx.obj.tail is not None and not self.takes_tail and not ctx.resilient_parsing:
                 ctx.fail("nothing may follow -- here")
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            self._refuse_empty(ctx)
+        return rest
+
+    def _refuse_empty(self, ctx: Any) -> None:
+        """An empty value is a variable of a script that is not set: it must not mean the default, or everything."""
+        for param in self.params:
+            value = ctx.params.get(param.name)
+            values = value if isinstance(value, list | tuple) else [value]
+            is_checked = param.param_type_name == "option" and param.name not in _MAY_BE_EMPTY
+            if is_checked and "" in values and _is_given(ctx, param.name):
+                ctx.fail(f"{param.opts[0]} is empty")
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples."""

@@ -120,21 +120,29 @@ def _read_text(key: str, name: str, limit: int) -> str:
 def parse_payload(text: str, read_stdin: Callable[[], bytes], *, limit: int = DEFAULT_LIMIT) -> dict[str, Any]:
     """The object of ``--payload JSON``, ``--payload @FILE`` or ``--payload -``.
 
+    *read_stdin* returns one byte more than *limit* where there are more.
+
     Raises:
         UsageError: the file cannot be read.
         PayloadError: it is not a JSON object or too large.
     """
     if text == "-":
-        return as_object(load_json(read_stdin(), limit=limit))
+        return as_object(load_json(_whole("stdin", read_stdin(), limit), limit=limit))
     if text == "@-":
         raise UsageError("--payload @- names no file", hint="--payload - reads stdin, --payload @./- a file called -")
     if text.startswith("@"):
         try:
             with Path(text[1:]).open("rb") as stream:
-                return as_object(load_json(stream.read(limit + 1), limit=limit))
+                return as_object(load_json(_whole(text[1:], stream.read(limit + 1), limit), limit=limit))
         except OSError as error:
             raise UsageError(f"--payload: {text[1:]} cannot be read: {error.strerror}") from None
     return as_object(load_json(text, limit=limit))
+
+
+def _whole(name: str, data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise PayloadError(f"--payload: {name} has more than {limit:,} bytes")
+    return data
 
 
 def as_object(value: Any) -> dict[str, Any]:

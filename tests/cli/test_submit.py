@@ -160,6 +160,55 @@ def test_a_payload_that_does_not_fit_is_refused(program: Program, broker: Broker
     assert "the limit is 100" in said.err
 
 
+def test_a_payload_that_is_cut_off_at_the_limit_is_more_than_it(
+    program: Program, broker: Broker, tmp_path: Path
+) -> None:
+    program.set(TQCTL_PAYLOAD_LIMIT="1000")
+    path = tmp_path / "payload.json"
+    path.write_text(json.dumps({"message": "x" * 5_000}))
+    said = program.run("submit", "echo", "--payload", f"@{path}")
+    assert said.code == 2
+    assert f"--payload: {path} has more than 1,000 bytes" in said.err
+    assert "stdin has more than 1,000" in program.run("submit", "echo", "--payload", "-", stdin=path.read_text()).err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--queue", "--tenant", "--correlation-id", "--idempotency-key", "--priority", "--delay", "--timeout"),
+        *("--tag", "--param", "--payload", "--batch", "--at", "--durability"),
+    ],
+)
+def test_an_empty_value_is_a_mistake_and_never_the_default(program: Program, broker: Broker, option: str) -> None:
+    said = program.run("submit", "echo", "-p", "message=x", option, "")
+    assert said.code == 2
+    assert f"{option} is empty" in said.err
+
+
+@pytest.mark.parametrize("field", ["queue", "tenant", "correlation_id", "idempotency_key", "delay", "handler"])
+def test_an_empty_field_of_a_line_is_a_mistake_too(program: Program, broker: Broker, field: str) -> None:
+    line = {"handler": "echo", "payload": {"message": "x"}, field: ""}
+    said = program.run("submit", "--batch", "-", "-o", "json", stdin=lines(line))
+    assert said.code == 7
+    assert (said.json["submitted"], len(said.json["refused"])) == (0, 1)
+
+
+def test_no_empty_filter_chooses_tasks(program: Program) -> None:
+    for words in (["task", "list"], ["task", "cancel"], ["dlq", "list"], ["dlq", "discard"]):
+        said = program.run(*words, "--queue", "")
+        assert said.code == 2
+        assert "--queue is empty" in said.err
+
+
+def test_a_time_limit_of_0_is_none_also_where_the_handler_has_one(program: Program, broker: Broker) -> None:
+    broker.register(row("slow", timeout_s=30), worker="wrk_two")
+    limited, free = (
+        Envelope.from_bytes(broker.task(program.done("submit", "slow", *words).out.strip()).envelope).timeout_ms
+        for words in ([], ["--timeout", "0"])
+    )
+    assert (limited, free) == (30_000, 0)
+
+
 def test_without_a_live_worker_submit_names_the_command_that_starts_one(program: Program, broker: Broker) -> None:
     said = program.done("submit", "echo", "-p", "message=x", "--queue", "images")
     assert "no live worker runs echo of queue images" in said.err

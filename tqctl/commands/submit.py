@@ -154,7 +154,7 @@ def submit(
         str | None, typer.Option(metavar="1h", help="not started this long after it is due: dropped")
     ] = None,
     max_retries: Annotated[int | None, typer.Option(metavar="N", help="N retries are N+1 attempts")] = None,
-    timeout: Annotated[str | None, typer.Option(metavar="30s", help="time limit of each attempt")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="30s", help="time limit of each attempt; 0: none")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="K=V", help="for filters; repeatable")] = None,
     tenant: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     correlation_id: Annotated[str | None, typer.Option(metavar="TEXT")] = None,

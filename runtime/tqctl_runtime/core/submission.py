@@ -192,7 +192,7 @@ def build_submission(
         PayloadError: the payload is not a JSON object or too large.
     """
     row = defaults or {}
-    queue = queue or row.get("queue") or DEFAULT_QUEUE
+    queue = queue if queue is not None else row.get("queue") or DEFAULT_QUEUE
     _check_names(handler, queue, task_id)
     if delay_ms and due_at:
         raise UsageError("a task has a delay or a time, not both")
@@ -252,7 +252,7 @@ def _check_text(what: str, text: str | None) -> None:
     if text is None:
         return
     if not text or len(text) > _TEXT_MAXIMUM or not text.isprintable():
-        raise UsageError(f"a {what} is 1 to {_TEXT_MAXIMUM} printable characters")
+        raise UsageError(f"{what}: not 1 to {_TEXT_MAXIMUM} printable characters")
 
 
 def _check_tags(tags: Mapping[str, str] | None) -> dict[str, str]:
