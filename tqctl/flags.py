@@ -171,7 +171,7 @@ class Command(TyperCommand):
             value = ctx.params.get(param.name)
             values = value if isinstance(value, list | tuple) else [value]
             is_checked = param.param_type_name == "option" and param.name not in _MAY_BE_EMPTY
-            if is_checked and "" in values and _is_given(ctx, param.name):
+            if is_checked and "" in values and _is_given(ctx, str(param.name)):
                 ctx.fail(f"{param.opts[0]} is empty")
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
