@@ -399,7 +399,7 @@ complete -c tqctl -n '__tqctl_at handler show' -l verbose -s v -d 'say more (cou
 complete -c tqctl -n '__tqctl_at handler show' -l yes -s y -d 'answer yes to questions'
 complete -c tqctl -n '__tqctl_at worker' -a start -d 'Run a worker here until TERM or Ctrl-C; a second one hands running tasks back at once'
 complete -c tqctl -n '__tqctl_at worker' -a list -d 'List the workers that live'
-complete -c tqctl -n '__tqctl_at worker' -a show -d 'Show workers by id, name or the end of an id'
+complete -c tqctl -n '__tqctl_at worker' -a show -d 'Show workers by id, name or the end of an id; from the record where they live no more'
 complete -c tqctl -n '__tqctl_at worker' -l color -r -a 'auto always never' -d 'auto/always/never'
 complete -c tqctl -n '__tqctl_at worker' -l context -s c -r -a '(__tqctl_live contexts)' -d 'named settings'
 complete -c tqctl -n '__tqctl_at worker' -l fields -r -d 'show only these fields'

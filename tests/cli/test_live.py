@@ -22,11 +22,11 @@ TASK = {
     *("max_retries", "timeout_s", "created_at", "scheduled_at", "expires_at", "started_at", "finished_at", "worker"),
     *("tags", "tenant", "correlation_id", "idempotency_key", "parent", "reason", "progress", "attempts"),
 }
-ATTEMPT = {"number", "outcome", "worker", "started_at", "finished_at", "duration_s", "error"}
+ATTEMPT = {"number", "outcome", "worker", "started_at", "finished_at", "duration_s", "reason", "error"}
 QUEUE = {"name", "queued", "head", "pause", "scheduled", "retrying", "running", "workers", "is_paused", "suspects"}
 WORKER = {
     *("id", "name", "host", "pid", "state", "version", "started_at", "queues", "concurrency", "processes"),
-    *("handlers", "running", "lease_until", "figures", "lacks"),
+    *("handlers", "running", "lease_until", "figures", "lacks", "ended_at"),
 }
 HANDLER = {
     *("name", "queue", "priority", "timeout_s", "max_retries", "backoff", "is_async", "argv", "parameters"),
@@ -38,7 +38,7 @@ LETTER = {
 }
 PROCESS = {"role", "name", "pid", "since", "state", "version", "log", "host"}
 COORDINATOR = {
-    *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles"),
+    *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles", "state"),
     *("lag_rows", "lag_bytes", "lag_ms"),
 }
 

@@ -331,6 +331,22 @@ def test_workers_and_their_handlers_are_shown(side: Side, client: Client, inspec
         assert [worker.state for worker in inspector.workers()] == [state]
 
 
+def test_a_worker_that_lives_no_more_is_found_in_the_record(side: Side, inspector: Inspector) -> None:
+    worker, info = new_id("wrk"), {"name": "past", "host": "box", "pid": 7}
+    side.wire.call(worker_calls.register(side.keys, worker, lease_ms=60_000, info=info, rows=[]))
+    (live,) = (item for item in inspector.workers() if item.id == worker)
+    side.wire.call(worker_calls.deregister(side.keys, worker))
+    side.record()
+
+    assert worker not in [item.id for item in inspector.workers()]
+    for word in (worker, "past", worker[-6:].lower()):
+        past = inspector.past_worker(word)
+        assert past is not None
+        assert (past.id, past.name, past.host, past.state) == (live.id, live.name, live.host, "gone")
+        assert past.ended_at is not None
+    assert inspector.past_worker("nobody") is None
+
+
 def test_the_leading_coordinator_is_shown_with_its_term(side: Side, inspector: Inspector) -> None:
     side.record()
     for name in ("test", "other"):

@@ -108,7 +108,7 @@ def test_submit_and_success_in_one_batch_give_the_same_task_as_in_two(
     assert first == second
     assert first["result"] == {"answer": 42}
     assert first["attempts"] == [
-        {"number": 1, "outcome": "succeeded", "worker": WORKER, "duration_s": 0.5, "error": None}
+        {"number": 1, "outcome": "succeeded", "worker": WORKER, "duration_s": 0.5, "reason": None, "error": None}
     ]
 
 
@@ -143,6 +143,20 @@ def test_a_failed_attempt_keeps_its_error_when_the_task_succeeds_later(
     assert (after.state, after.error, after.result, after.failures) == (State.SUCCEEDED, None, 1, 1)
     assert [(a.number, a.outcome, a.error) for a in after.attempts] == [(1, "failed", error), (2, "succeeded", None)]
     assert store.lookup.logs(task_id) == [(1, b"out", 0), (2, b"", 0)]
+
+
+def test_an_attempt_that_ended_with_its_worker_tells_the_reason(store: Store, writer: Writer, journal: Journal) -> None:
+    task_id = new_id("tsk")
+    died = journal.finish(task_id, 2, state=State.QUEUED, outcome=Outcome.DIED, deaths=1, reason="worker lost")
+    apply(writer, journal.entry(journal.submit(task_id), died))
+    apply(writer, journal.entry(journal.finish(task_id, 3, attempt=2, deaths=1)))
+
+    found = task_of(store, task_id)
+    assert [(a.outcome, a.reason, a.error) for a in found.attempts] == [
+        ("died", "worker lost", None),
+        ("succeeded", None, None),
+    ]
+    assert found.to_json()["attempts"][0]["reason"] == "worker lost"
 
 
 def test_an_attempt_that_started_is_completed_by_its_end(store: Store, writer: Writer, journal: Journal) -> None:

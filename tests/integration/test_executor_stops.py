@@ -45,6 +45,18 @@ def test_a_handler_that_does_not_end_is_stopped_by_a_cancel_request(rig: Rig, ha
     assert ended.outcome is Outcome.CANCELLED
 
 
+@pytest.mark.parametrize("handler", ["stubborn", "async_swallow"])
+def test_a_cancel_that_had_to_be_carried_out_by_killing_says_so(rig: Rig, handler: str) -> None:
+    held = rig.add(handler)
+    rig.until(lambda: held.started_at, "its start")
+    rig.doom(held, frames.CANCELLED)
+    (ended,) = rig.wait(held)
+    error = Detail.from_bytes(ended.detail).error
+    assert (ended.outcome, ended.reason) == (Outcome.CANCELLED, "killed after the grace")
+    assert error is not None
+    assert (error.type, "killed after the grace" in error.message) == ("CancelRequested", True)
+
+
 @pytest.mark.parametrize("handler", ["async_spin", "async_thread_of_own"])
 def test_a_soft_stop_keeps_the_async_executor(rig: Rig, handler: str) -> None:
     rig.run(handler, timeout_s=0.2)

@@ -239,6 +239,8 @@ def test_the_overview_tells_queues_workers_and_leaders(rig: Rig) -> None:
     seen = rig.do(views.overview(rig.keys, now=rig.now))
     assert [(q.name, q.ready, q.suspects, q.head) for q in seen.queues] == [("default", 1, 0, "B"), ("mail", 1, 0, "C")]
     assert [(w.id, w.held, w.lease_until) for w in seen.workers] == [("w1", 1, NOW + 30_000)]
-    assert (seen.scheduled, seen.first_due, seen.coordinators) == (1, NOW + 70, {"c1": {"pid": 7}})
+    assert (seen.scheduled, seen.first_due, seen.coordinators) == (1, NOW + 70, {"c1": {"pid": 7, "seen_at": NOW}})
+    assert not seen.is_silent("c1")
+    assert rig.do(views.overview(rig.keys, now=NOW + 15_001)).is_silent("c1")
     assert seen.leaders["coordinator"] == views.Leader("coordinator", "c1", 1, NOW + DAY)
     assert (seen.lag_rows, seen.journal_entries, seen.is_recorder_alive) == (5, 2, False)

@@ -86,6 +86,7 @@ def test_a_task_in_json_has_the_fields_that_scripts_rely_on() -> None:
         "started_at",
         "finished_at",
         "duration_s",
+        "reason",
         "error",
     }
 

@@ -15,12 +15,13 @@ VIEW = View(
     "coordinator",
     "id",
     (
-        *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles"),
+        *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles", "state"),
         *("lag_rows", "lag_bytes", "lag_ms"),
     ),
     (
         Column("id", "id", key=True),
         Column("name", "name"),
+        Column("state", "state"),
         Column("leads", lambda row: "yes" if row.get("is_leader") else "no"),
         Column("lag", "lag_rows", right=True),
         Column("age", lambda row: ago(row.get("started_at")), right=True),

@@ -175,7 +175,10 @@ def _rows(found: StackStatus) -> list[Mapping[str, Any]]:
         return rows
     here = {(row["host"], row["pid"]) for row in rows}
     workers = [("worker", worker.info, worker.figures.get("state")) for worker in found.overview.workers]
-    coordinators = [("coordinator", info, None) for info in found.overview.coordinators.values()]
+    coordinators = [
+        ("coordinator", info, "silent" if found.overview.is_silent(name) else None)
+        for name, info in found.overview.coordinators.items()
+    ]
     for role, info, state in (*coordinators, *workers):
         if (info.get("host"), info.get("pid")) not in here:
             rows.append(

@@ -16,7 +16,7 @@ VIEW = View(
     "id",
     (
         *("id", "name", "host", "pid", "state", "version", "started_at", "queues", "concurrency", "processes"),
-        *("handlers", "running", "lease_until", "figures", "lacks"),
+        *("handlers", "running", "lease_until", "figures", "lacks", "ended_at"),
     ),
     (
         Column("id", "id", key=True),
@@ -67,19 +67,20 @@ def list_(ctx: typer.Context) -> None:
 
 @verb(app, "show")
 def show(ctx: typer.Context, names: Names) -> None:
-    """Show workers by id, name or the end of an id."""
+    """Show workers by id, name or the end of an id; from the record where they live no more."""
     from tqctl_runtime.core.errors import AmbiguousId, NotFound
 
     session = open_session(ctx)
+    found = []
     with session.inspector() as inspector:
         rows = [worker.to_json() for worker in inspector.workers()]
-    found = []
-    for name in names:
-        fits = [row for row in rows if name in (row["id"], row["name"])]
-        fits = fits or [row for row in rows if len(name) >= 4 and row["id"].endswith(name.upper())]
-        if not fits:
-            raise NotFound(f"no live worker is called {name!r}", hint="tqctl worker list")
-        if len(fits) > 1:
-            raise AmbiguousId(name, [row["id"] for row in fits])
-        found.append(fits[0])
+        for name in names:
+            fits = [row for row in rows if name in (row["id"], row["name"])]
+            fits = fits or [row for row in rows if len(name) >= 4 and row["id"].endswith(name.upper())]
+            if len(fits) > 1:
+                raise AmbiguousId(name, [row["id"] for row in fits])
+            past = None if fits else inspector.past_worker(name)
+            if not fits and past is None:
+                raise NotFound(f"no worker is or was called {name!r}", hint="tqctl worker list")
+            found.append(past.to_json() if past else fits[0])
     session.output.show(VIEW, found)

@@ -114,6 +114,8 @@ def log_entries(
 
 #: A claim loop is back from any lost reply or half-open connection sooner, in milliseconds.
 _DEAF_AFTER_MS = 15_000
+#: Between two signs of life of a coordinator, in milliseconds.
+COORDINATOR_BEAT_MS = 5_000
 
 
 class LiveQueue(NamedTuple):
@@ -153,7 +155,8 @@ class Leader(NamedTuple):
 class Overview(NamedTuple):
     """The live figures of a namespace; instants are ms by the server's clock.
 
-    *recorded_to* is the stream id of the last journal entry that is recorded.
+    *recorded_to* is the stream id of the last journal entry that is recorded; *coordinators* is what each said last,
+    with ``seen_at``, the instant.
     """
 
     now: int
@@ -174,6 +177,10 @@ class Overview(NamedTuple):
     def is_recorder_alive(self) -> bool:
         """Whether the recorder gave a sign lately."""
         return self.now - self.watermark.at < RECORDER_SILENT_MS
+
+    def is_silent(self, coordinator: str) -> bool:
+        """Whether *coordinator* gave no sign for three beats: it ended without a word, hangs, or is cut off."""
+        return self.now - int(self.coordinators[coordinator]["seen_at"]) > 3 * COORDINATOR_BEAT_MS
 
     @property
     def lag_rows(self) -> int:
@@ -210,9 +217,7 @@ def _read_overview(reply: list[Any]) -> Overview:
         first_due=int(float(reply[5] or 0)),
         queues=sorted((_queue(queues[at : at + 5]) for at in range(0, len(queues), 5)), key=lambda q: q.name),
         workers=[_worker(workers[at : at + 5]) for at in range(0, len(workers), 5)],
-        coordinators={
-            name: json.loads(text(value).partition(" ")[2]) for name, value in sorted(pairs(reply[8]).items())
-        },
+        coordinators={name: _coordinator(text(value)) for name, value in sorted(pairs(reply[8]).items())},
         leaders={
             text(leaders[at]): Leader(text(leaders[at]), text(leaders[at + 1]), leaders[at + 2], leaders[at + 3])
             for at in range(0, len(leaders), 4)
@@ -220,6 +225,11 @@ def _read_overview(reply: list[Any]) -> Overview:
         handlers=reply[10],
         journal_entries=reply[11],
     )
+
+
+def _coordinator(row: str) -> dict[str, Any]:
+    seen, _, info = row.partition(" ")
+    return {**json.loads(info), "seen_at": int(seen)}
 
 
 def _queue(row: list[Any]) -> LiveQueue:

@@ -16,6 +16,7 @@ from tqctl_runtime.broker.embedded import wait_running
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat
 from tqctl_runtime.broker.link import Link
+from tqctl_runtime.broker.views import COORDINATOR_BEAT_MS
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.leader import ELECTION, TRUST_SECONDS, Leader
 from tqctl_runtime.coordinator.opening import open_namespace, place_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = COORDINATOR_BEAT_MS / 1000
 _OPEN_RETRY_SECONDS = 1.0
 _BROKER_WAIT_SECONDS = 30.0
 #: Seconds in which the election comes round: a renewal each five, or ten for a term of a slow database.

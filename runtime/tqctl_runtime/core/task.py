@@ -23,7 +23,10 @@ class ErrorInfo:
 
 @dataclass(slots=True)
 class Attempt:
-    """One execution. Instants are RFC 3339 text; *duration_s* is None while it runs."""
+    """One execution. Instants are RFC 3339 text; *duration_s* is None while it runs.
+
+    *reason* is why it ended so where its outcome alone does not tell, such as ``worker lost``.
+    """
 
     number: int
     outcome: str | None
@@ -32,6 +35,7 @@ class Attempt:
     finished_at: str | None
     duration_s: float | None
     error: ErrorInfo | None = None
+    reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The shape of one element of ``attempts``."""
@@ -42,6 +46,7 @@ class Attempt:
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "duration_s": self.duration_s,
+            "reason": self.reason,
             "error": self.error.to_json() if self.error else None,
         }
 

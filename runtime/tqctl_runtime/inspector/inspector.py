@@ -328,6 +328,16 @@ class Inspector:
         overview = self._try_overview()
         return [] if overview is None else lists.workers(overview)
 
+    def past_worker(self, word: str) -> WorkerInfo | None:
+        """The worker that the record has under *word*, an id, the end of one or a name; the latest of several.
+
+        Raises:
+            RecordUnavailable: the record cannot be read.
+        """
+        self._freshness.check()
+        found = self._store.queries.workers(word, limit=1)
+        return lists.recorded_worker(found[0]) if found else None
+
     def coordinators(self) -> list[CoordinatorInfo]:
         """The live coordinators, the leader first.
 

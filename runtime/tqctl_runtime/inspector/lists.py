@@ -9,6 +9,7 @@ from tqctl_runtime.broker.views import LiveQueue, LiveWorker, Overview
 from tqctl_runtime.core.clock import iso
 from tqctl_runtime.core.states import State
 from tqctl_runtime.inspector.models import CoordinatorInfo, Pause, QueueInfo, WorkerInfo
+from tqctl_runtime.record.read import WorkerRecord
 
 #: Counts of the record by queue and state.
 Counts = Mapping[str, Mapping[State, int]]
@@ -97,6 +98,28 @@ def _worker(item: LiveWorker, now: int) -> WorkerInfo:
     )
 
 
+def recorded_worker(known: WorkerRecord) -> WorkerInfo:
+    """A worker that is no longer registered; ``gone`` where it left in order, or its end is not recorded yet."""
+    info = known.info
+    return WorkerInfo(
+        id=known.id,
+        name=known.name or known.id,
+        host=known.host or "",
+        pid=info.get("pid"),
+        version=str(info.get("version") or ""),
+        state="lost" if known.state == "lost" else "gone",
+        started_at=known.started_at,
+        queues=list(info.get("queues") or ()),
+        concurrency=int(info.get("concurrency") or 0),
+        processes=int(info.get("processes") or 0),
+        handlers=list(info.get("handlers") or ()),
+        running=0,
+        lease_until=None,
+        lacks=dict(info.get("lacks") or {}),
+        ended_at=None if known.state == "live" else known.changed_at,
+    )
+
+
 def coordinators(overview: Overview) -> list[CoordinatorInfo]:
     """All live coordinators, the leader first."""
     terms = {lead.holder: lead.term for lead in overview.leaders.values() if lead.until > overview.now}
@@ -111,6 +134,7 @@ def coordinators(overview: Overview) -> list[CoordinatorInfo]:
             is_leader=coordinator_id in terms,
             term=terms.get(coordinator_id, 0),
             roles=dict(info.get("roles") or {}),
+            state="silent" if overview.is_silent(coordinator_id) else "live",
         )
         for coordinator_id, info in overview.coordinators.items()
     ]

@@ -48,9 +48,10 @@ class QueueInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A registered worker. *state* is what it said last, or one of two others.
+    """A worker. *state* is what it said last, or one of four others.
 
-    ``late``: its lease has ended and nobody reaped it yet; ``deaf``: it renews its lease and claims nothing.
+    ``late``: its lease has ended and nobody reaped it yet; ``deaf``: it renews its lease and claims nothing. From the
+    record: ``gone``, it left in order; ``lost``, its lease ended and its tasks were taken back. *ended_at* tells when.
     """
 
     id: str
@@ -69,6 +70,7 @@ class WorkerInfo:
     figures: dict[str, Any] = field(default_factory=dict)
     #: Handlers that it has and does not offer → the settings that they need and that are not set there.
     lacks: dict[str, list[str]] = field(default_factory=dict)
+    ended_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""
@@ -77,7 +79,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorInfo:
-    """A live coordinator. *term* is that of its leadership, 0 where another leads; *roles* name → problem or None."""
+    """A coordinator. *term* is that of its leadership, 0 where another leads; *roles* name → problem or None.
+
+    *state* is ``live``, or ``silent`` after three beats without a sign; a minute later it is forgotten.
+    """
 
     id: str
     name: str
@@ -88,6 +93,7 @@ class CoordinatorInfo:
     is_leader: bool
     term: int
     roles: dict[str, Any] = field(default_factory=dict)
+    state: str = "live"
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""

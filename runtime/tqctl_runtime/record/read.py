@@ -50,6 +50,7 @@ ATTEMPT_COLUMNS = (
     "worker",
     "started_at",
     "finished_at",
+    "reason",
     "error_type",
     "error_message",
     "error_traceback",
@@ -168,9 +169,11 @@ def task_of(row: Sequence[Any], attempts: Iterable[Attempt] = ()) -> Task:
 
 def attempt_of(row: Sequence[Any]) -> Attempt:
     """The attempt in *row* (ATTEMPT_COLUMNS)."""
-    _, number, outcome, worker, started, finished, *error = row
+    _, number, outcome, worker, started, finished, reason, *error = row
     duration = (finished - started) / 1000 if started and finished else None
-    return Attempt(number, outcome, worker, iso(started), iso(finished), duration, error_of(*error))
+    return Attempt(
+        number, outcome, worker, iso(started), iso(finished), duration, error_of(*error), reason=reason or None
+    )
 
 
 def attempts_by_task(rows: Iterable[Sequence[Any]]) -> dict[str, list[Attempt]]:

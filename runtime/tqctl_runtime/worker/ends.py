@@ -49,8 +49,9 @@ def judge_death(executor: ExecutorLink, held: Held, code: int, together: int) ->
         detail = Detail(None, info, log, dropped).to_bytes()
         return Ended(held, Outcome.TIMED_OUT, detail=detail, reason="time limit")
     if is_guilty and held.doom == frames.CANCELLED:
-        detail = Detail(None, None, log, dropped).to_bytes()
-        return Ended(held, Outcome.CANCELLED, frames.NEVER, detail, "cancelled")
+        info = ErrorInfo("CancelRequested", "the attempt was asked to stop, did not, and was killed after the grace")
+        detail = Detail(None, info, log, dropped).to_bytes()
+        return Ended(held, Outcome.CANCELLED, frames.NEVER, detail, "killed after the grace")
     if executor.guilty is not None:
         detail = Detail(None, None, log, dropped).to_bytes()
         if held.doom == HANDED_BACK:

@@ -78,9 +78,9 @@ class Queries:
         """The catalogue rows by name."""
         return self._read(registry.handlers)
 
-    def workers(self, *, limit: int = 100) -> list[WorkerRecord]:
-        """Workers that ever registered, the latest change first."""
-        return self._read(lambda c: registry.workers(c, limit))
+    def workers(self, word: str | None = None, *, limit: int = 100) -> list[WorkerRecord]:
+        """Workers that ever registered, the latest change first; with *word* those of that id, end of an id or name."""
+        return self._read(lambda c: registry.workers(c, limit, word))
 
     def settings(self, section: str) -> dict[str, Any]:
         """The settings of a section, such as ``pause``, by key."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, false, or_, select
 
 from tqctl_runtime.core.clock import iso
+from tqctl_runtime.core.ids import TAIL_MINIMUM
 from tqctl_runtime.record.queries.names import EVENTS, HANDLERS, SETTINGS, WORKERS
 from tqctl_runtime.record.read import Event, WorkerRecord
 
@@ -26,10 +27,14 @@ def handlers(connection: Connection) -> dict[str, dict[str, Any]]:
     return {row.name: json.loads(row.row) for row in rows}
 
 
-def workers(connection: Connection, limit: int) -> list[WorkerRecord]:
-    """Workers, the latest change first."""
+def workers(connection: Connection, limit: int, word: str | None = None) -> list[WorkerRecord]:
+    """Workers, the latest change first; those alone that *word* means: an id, its end or a name."""
     c = WORKERS.c
-    rows = connection.execute(select(WORKERS).order_by(c.changed_at.desc(), c.id.desc()).limit(limit))
+    wanted = select(WORKERS).order_by(c.changed_at.desc(), c.id.desc()).limit(limit)
+    if word is not None:
+        tail = c.id.endswith(word.upper(), autoescape=True) if len(word) >= TAIL_MINIMUM else false()
+        wanted = wanted.where(or_(c.id == word, c.name == word, tail))
+    rows = connection.execute(wanted)
     return [
         WorkerRecord(
             r.id, r.state, r.name, r.host, iso(r.started_at), iso(r.changed_at), json.loads(r.info) if r.info else {}
