@@ -58,6 +58,8 @@ def run_batch(session: Session, wish: Wish, options: Options) -> None:
             session.note(f"batch {batch_id}")
         batch = _make(session, client, wish, options, batch_id, moved)
         report = _run(session, batch, stream, options)
+    if not (report.submitted or report.repeated or report.refused):
+        session.note(f"--batch {options.batch} held no lines")
     if options.dry_run:
         session.note(f"dry run: {plural(report.submitted, 'task')} would be submitted, {len(report.refused):,} refused")
     else:

@@ -17,6 +17,8 @@ from tqctl.text import cell, dig, dump, plain_table, printable, printable_log
 from tqctl_runtime.core.errors import UsageError
 
 Row = Mapping[str, Any]
+#: Blanks between two columns on a terminal.
+_GAP = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ class Output:
             self.line(line)
 
     def _draw(self, columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> None:
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -168,17 +171,25 @@ class Output:
         console = Console(
             file=sys.stdout, no_color=not has_color, force_terminal=has_color or None, highlight=False, soft_wrap=False
         )
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
         lifts = self.format == "wide"
-        for column in columns:
-            overflow: Any = "fold" if lifts else "ellipsis"
-            justify: Any = "right" if column.right else "left"
+        overflow: Any = "fold" if lifts else "ellipsis"
+        natural = [
+            max(cell_len(text) for text in (c.header, *(row[i] for row in texts))) for i, c in enumerate(columns)
+        ]
+        # What lifts is folded, and wider than the terminal where that is not enough.
+        widths = _fit(columns, natural, console.width) if not lifts else dict(enumerate(natural))
+        for place, width in widths.items():
+            column = columns[place]
             is_fixed = column.key or column.right
+            justify: Any = "right" if column.right else "left"
             table.add_column(column.header.upper(), justify=justify, no_wrap=is_fixed or not lifts, overflow=overflow)
-            if is_fixed:
-                table.columns[-1].min_width = max(len(row[len(table.columns) - 1]) for row in texts)
+            if is_fixed or not lifts:
+                table.columns[-1].min_width = table.columns[-1].max_width = width
         for row in texts:
-            table.add_row(*(Text(text, style=state_style(text)) for text in row))
+            table.add_row(*(Text(row[place], style=state_style(row[place])) for place in widths))
+        least = sum(widths[place] + _GAP for place in widths if columns[place].key) - _GAP
+        console.width = max(console.width, least)
         console.print(table)
 
     def _block(self, item: Row) -> None:
@@ -206,6 +217,28 @@ class Output:
         for key, value in parts.items():
             for number, text in enumerate(str(value).rstrip("\n").split("\n") if value is not None else []):
                 self.line(f"  {key + ':' if not number else '':<11} {printable(text)}")
+
+
+def _fit(columns: Sequence[Column], natural: Sequence[int], room: int) -> dict[int, int]:
+    """Place → width of the columns that *room* characters are enough for, from the left.
+
+    Keys are never cut nor left out, numbers never cut; what is left is shared by making the widest narrower.
+    """
+    least = [
+        natural[place] if column.key or column.right else min(natural[place], len(column.header))
+        for place, column in enumerate(columns)
+    ]
+    kept = [place for place, column in enumerate(columns) if column.key]
+    for place, column in enumerate(columns):
+        if not column.key and sum(least[other] + _GAP for other in (*kept, place)) - _GAP <= room:
+            kept.append(place)
+    widths = {place: natural[place] for place in sorted(kept)}
+    while sum(widths.values()) + _GAP * (len(widths) - 1) > room:
+        spare = {place: width for place, width in widths.items() if width > least[place]}
+        if not spare:
+            break
+        widths[max(spare, key=spare.__getitem__)] -= 1
+    return widths
 
 
 def short(value: object) -> str:

@@ -195,6 +195,8 @@ def parse_value(name: str, raw: object) -> Any:
         _check_scheme(value, _SCHEMES[name])
         if has_unclear_user(value):
             raise UsageError("an unescaped mark stands before the last @ of this URL", hint=URL_ESCAPES)
+        if name == "database_url":
+            _check_ports(value)
     return value
 
 
@@ -419,6 +421,13 @@ def _check_scheme(url: str, schemes: tuple[str, ...]) -> None:
         # Without a scheme nothing tells where a password would stand.
         shown = repr(mask_url(url)) if scheme or "@" not in url else "the URL"
         raise UsageError(f"{shown} does not begin with {schemes[0]}://", hint="known: " + ", ".join(schemes))
+
+
+def _check_ports(url: str) -> None:
+    for host in re.split("[/?#]", url.partition("://")[2])[0].rpartition("@")[2].split(","):
+        _, colon, port = host.rpartition("]")[2].rpartition(":")
+        if colon and port and not (port.isdecimal() and 0 < int(port) < 2**16):
+            raise UsageError("the port of the database URL is not 1 to 65535")
 
 
 _PARSERS: dict[str, Callable[[object], Any]] = {

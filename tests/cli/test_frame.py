@@ -133,6 +133,22 @@ def test_an_unknown_format_is_refused(program: Program) -> None:
     assert "not one of table, wide, json, jsonl, csv, name" in said.err
 
 
+@pytest.mark.parametrize("port", ["99999", "abc", "0", "5432x"])
+def test_a_port_that_is_none_is_a_mistake_in_the_settings(program: Program, port: str) -> None:
+    program.set(TQCTL_DATABASE_URL=f"postgresql://me@[::1]:5432,db:{port}/tasks")
+    said = program.run("db", "upgrade")
+    assert said.code == 78
+    assert "the port of the database URL is not 1 to 65535" in said.err
+
+
+def test_a_record_is_never_made_in_a_folder_that_does_not_exist(program: Program, tmp_path: Path) -> None:
+    program.set(TQCTL_DATABASE_URL=f"sqlite:///{tmp_path}/no such/record.db")
+    said = program.run("db", "upgrade")
+    assert said.code == 78
+    assert f"mkdir -p '{tmp_path}/no such'" in said.err
+    assert not (tmp_path / "no such").exists()
+
+
 def test_nothing_may_follow_two_dashes_where_no_command_is_run(program: Program) -> None:
     assert program.run("config", "show", "--", "lease").code == 2
 
@@ -342,3 +358,10 @@ def test_completion_without_a_server_is_silent(program: Program) -> None:
     said = program.run("__complete", "queues", "")
     assert (said.code, said.out, said.err) == (0, "", "")
     assert program.run("__complete").code == 0
+
+
+def test_several_hints_of_doctor_are_not_told_as_one(program: Program, broker: Broker) -> None:
+    said = program.run("doctor", "--problems", "-o", "json")
+    assert said.code == 20
+    assert len({row["hint"] for row in said.json}) > 1
+    assert json.loads(said.err)["error"]["hint"] == "see the hints above"

@@ -286,6 +286,12 @@ def lines(*items: object) -> str:
     return "".join((item if isinstance(item, str) else json.dumps(item)) + "\n" for item in items)
 
 
+def test_a_batch_without_lines_is_told(program: Program, broker: Broker) -> None:
+    said = program.done("submit", "--batch", "-", stdin="\n\n")
+    assert "--batch - held no lines" in said.err
+    assert "held no lines" not in program.run("submit", "--batch", "-", stdin="{").err
+
+
 def test_a_batch_submits_every_line_and_prints_its_id(program: Program, broker: Broker, tmp_path: Path) -> None:
     path = tmp_path / "tasks.ndjson"
     path.write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -14,8 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Broker, Program
 from tests.support.wait import wait_until
+from tqctl.commands.task import VIEW as TASKS
+from tqctl.output import Output
 from tqctl_runtime.broker import views
 
 
@@ -136,3 +141,24 @@ def test_watching_redraws_and_leaves_the_last_table(program: Program, broker: Br
         assert screen.end() == 130
     last = screen.seen.rpartition("\x1b[?1049l")[2]
     assert "side" in last
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_keys_are_never_cut_however_narrow_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = _Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ids = [f"tsk_{n:026}" for n in range(2)]
+    rows = [{"id": i, "state": "succeeded", "handler": "h" * 60, "queue": "images", "failures": 12345} for i in ids]
+    Output("table").rows(TASKS, rows)
+    header, *lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue()).splitlines()
+    assert [line.split()[0] for line in lines] == ids
+    assert all("succeeded" in line for line in lines)
+    assert all(len(line) <= max(columns, len(f"{ids[0]} succeeded")) for line in (header, *lines))
+    assert ("12345" in lines[0]) is ("FAILED" in header) is (columns > 40)
+    assert ("h" * 60 in lines[0]) is (columns == 200)
+
+
+class _Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True

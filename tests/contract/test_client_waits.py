@@ -91,6 +91,28 @@ def test_each_end_of_a_waited_task_has_its_error(side: Side, client: Face) -> No
     assert client.do("cancel", ids) == 0
 
 
+def test_why_a_task_was_cancelled_comes_from_the_record(
+    side: Side, client: Face, background: Callable[..., Future[Any]]
+) -> None:
+    task_id = client.do("submit", "compute")
+    waiting = background(client.do, "wait", task_id, 30)
+    side.wait_watched(task_id)
+    assert client.do("cancel", [task_id], reason="wrong file") == 1
+    side.record()
+    with pytest.raises(TaskCancelled, match="was cancelled: wrong file"):
+        waiting.result(30)
+
+
+def test_a_cancelled_task_is_told_without_its_reason_where_the_record_cannot_be_read(
+    side: Side, make_face: Callable[[Settings], Face]
+) -> None:
+    client = make_face(replace(side.settings, database_url="sqlite:////nowhere/record.db"))
+    task_id = client.do("submit", "compute")
+    assert client.do("cancel", [task_id], reason="wrong file") == 1
+    with pytest.raises(TaskCancelled, match=r"was cancelled$"):
+        client.do("wait", task_id, 30)
+
+
 def test_a_task_that_was_never_started_in_time_fails_its_waiter(side: Side, client: Face) -> None:
     task_id = client.do("submit", "compute", watched=True, expires=datetime(2001, 1, 1, tzinfo=UTC))
     assert side.round(places=1).claimed == []
@@ -119,8 +141,9 @@ def test_several_results_come_in_the_order_of_their_ids(side: Side, client: Face
 
 def test_a_wait_that_ends_first_leaves_the_task_alone(side: Side, client: Face) -> None:
     task_id = client.do("submit", "compute")
-    with pytest.raises(WaitTimeout, match="goes on"):
+    with pytest.raises(WaitTimeout, match="goes on") as raised:
         client.do("wait", task_id, 0.05)
+    assert raised.value.hint == f"tqctl task wait {task_id}"
     with pytest.raises(Pending):
         client.do("result", task_id)
     assert side.look(task_id).state == State.QUEUED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import Environment
+from tests.support.servers import RedisServer, new_namespace
 from tests.support.wait import wait_until
 from tqctl_runtime import stack
 from tqctl_runtime.broker import embedded as private_server
@@ -288,6 +290,38 @@ def test_down_deletes_the_data_of_an_embedded_context_only_when_told(home: Envir
 def test_data_outside_of_the_context_is_never_deleted(tmp_path: Path, given: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="embedded"):
         stack.down(Settings(home=tmp_path, **given), delete_data=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-cli is not installed")
+def test_the_hint_instead_deletes_this_namespace_and_this_record_alone(
+    tmp_path: Path, own_redis: RedisServer, namespace: str
+) -> None:
+    other = new_namespace()
+    file = tmp_path / "it's the record.db"
+    file.touch()
+    with own_redis.client() as client:
+        for name in (f'{{tq:{namespace}}}:key:it\'s "b" c', f"{{tq:{namespace}}}:x", f"{{tq:{other}}}:x"):
+            client.set(name, "1")
+        settings = Settings(
+            home=tmp_path, redis_url=own_redis.url, namespace=namespace, database_url=f"sqlite:///{file}"
+        )
+        with pytest.raises(UsageError) as raised:
+            stack.down(settings, delete_data=True)
+        assert raised.value.hint is not None
+        line = raised.value.hint.removeprefix("after tqctl down, by hand: ")
+        subprocess.run(["bash", "-c", line], check=True, capture_output=True)
+        assert list(client.scan_iter(f"{{tq:{namespace}}}:*")) == []
+        assert client.delete(f"{{tq:{other}}}:x") == 1
+    assert not file.exists()
+
+
+def test_the_hint_for_a_server_names_its_database_and_no_password(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url="postgresql://me:s3cr3t@db:5433/tasks?sslmode=require")
+    with pytest.raises(UsageError) as raised:
+        stack.down(settings, delete_data=True)
+    hint = str(raised.value.hint)
+    assert hint.endswith(("@db:5433/postgres' tasks", "@db:5433/postgres tasks"))
+    assert "s3cr3t" not in hint
 
 
 def test_status_of_nothing_is_unavailable_and_makes_nothing(tmp_path: Path) -> None:

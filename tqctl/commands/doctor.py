@@ -66,7 +66,9 @@ def doctor(
     ]
     session.output.rows(VIEW, rows)
     if bad:
-        raise CheckFailed(f"{plural(len(bad), 'problem')} found", hint=bad[0].hint or None)
+        hints = {finding.hint for finding in bad}
+        hint = "see the hints above" if len(hints) > 1 else bad[0].hint or None
+        raise CheckFailed(f"{plural(len(bad), 'problem')} found", hint=hint)
     session.note("nothing to mend")
 
 

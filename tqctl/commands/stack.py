@@ -25,7 +25,7 @@ VIEW = View(
         Column("role", "role", key=True),
         Column("name", "name", key=True),
         Column("pid", "pid", right=True),
-        Column("state", "state"),
+        Column("state", "state", key=True),
         Column("age", lambda row: ago(row.get("since")), right=True),
         Column("version", "version"),
         Column("log", "log"),

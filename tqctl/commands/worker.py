@@ -21,7 +21,7 @@ VIEW = View(
     (
         Column("id", "id", key=True),
         Column("name", "name"),
-        Column("state", "state"),
+        Column("state", "state", key=True),
         Column("running", lambda row: f"{row.get('running') or 0}/{row.get('concurrency') or 0}", right=True),
         Column("queues", lambda row: ",".join(row.get("queues") or ())),
         Column("age", lambda row: ago(row.get("started_at")), right=True),

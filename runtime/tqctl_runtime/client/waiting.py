@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 #: The safety net beside the channels, and the wait for an end that only the record can tell, in seconds.
 POLL, RECORD_POLL = 1.0, 0.05
-#: How long the record may take to tell why a task died; the end itself is known by then.
+#: How long the record may take to tell why a task died or was cancelled; the end itself is known by then.
 _REASON_PATIENCE = 1.0
 #: How long a wait goes on for a result that only the record will have, in seconds: longer, nobody records.
 _RESULT_PATIENCE = 60.0
 _BURST = 500
+#: Tasks that the hint of a wait that ended too early repeats.
+_MOST_NAMED = 20
 
 #: Reads the end of a task from the record; None where the record does not know it, or not its end.
 ReadEnd = Callable[[str], Ended | None]
@@ -59,7 +61,9 @@ class Pending:
         """The error for tasks that did not end in time."""
         first = next(iter(self.ids))
         what = f"task {first}" if len(self.ids) == 1 else f"{len(self.ids):,} tasks, {first} among them,"
-        return WaitTimeout(f"{what} did not end within {self._timeout:g} s; the work goes on", hint="tqctl task wait")
+        named = list(self.ids)[:_MOST_NAMED]
+        hint = " ".join(["tqctl task wait", *named, *(["…"] if len(named) < len(self.ids) else [])])
+        return WaitTimeout(f"{what} did not end within {self._timeout:g} s; the work goes on", hint=hint)
 
     def due(self) -> list[str]:
         """All ids that are still waited for."""
@@ -98,14 +102,19 @@ class Pending:
     def _end(self, seen: calls.Watched, read_end: ReadEnd) -> Ended | None:
         if seen.state is None:
             return self._recorded(seen, read_end)
-        if seen.detail or seen.state in (State.CANCELLED, State.EXPIRED):
+        if seen.detail or seen.state == State.EXPIRED:
             return Ended.of_detail(seen.id, seen.state, seen.detail)
         since = self._owed.setdefault(seen.id, time.monotonic())
-        found = read_end(seen.id)
-        if found is not None:
+        try:
+            found = read_end(seen.id)
+        except RecordUnavailable:
+            if seen.state != State.CANCELLED:
+                raise
+            return Ended(seen.id, seen.state)  # the record would only tell why
+        if found is not None and found.state == seen.state:  # else it is the end before it was run again
             return found
         waited = time.monotonic() - since
-        if seen.state == State.DEAD and waited > _REASON_PATIENCE:
+        if seen.state in (State.DEAD, State.CANCELLED) and waited > _REASON_PATIENCE:
             return Ended(seen.id, seen.state)
         if waited > _RESULT_PATIENCE:
             raise RecordUnavailable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -183,11 +184,18 @@ def open_store(settings: Settings, *, read_only: bool = False) -> Store:
     A reader (*read_only*) creates nothing: without a database its first query raises RecordUnavailable.
 
     Raises:
-        ConfigError: the URL is of no database we know.
+        ConfigError: the URL is of no database we know, or of a file in a folder that does not exist.
     """
     url = settings.record_url
     if url.startswith(_SQLITE):
-        return _sqlite(Path(url.removeprefix(_SQLITE)).expanduser(), read_only)
+        path = Path(url.removeprefix(_SQLITE)).expanduser()
+        # Only the context's own folder is made: a name somebody gave may be a mistake.
+        if settings.database_url is not None and not read_only and not path.parent.is_dir():
+            raise ConfigError(
+                f"there is no folder {path.parent} for the record of the database URL",
+                hint=f"{shlex.join(['mkdir', '-p', str(path.parent)])}, or check TQCTL_DATABASE_URL",
+            )
+        return _sqlite(path, read_only)
     for scheme in _POSTGRES:
         if url.startswith(scheme):
             from tqctl_runtime.record.postgres import PostgresDatabase

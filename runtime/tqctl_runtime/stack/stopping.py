@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tqctl_runtime.broker import embedded
+from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.locks import check_private
+from tqctl_runtime.config import mask_url
 from tqctl_runtime.core.errors import UsageError
 from tqctl_runtime.observe import registry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.observe.registry import ProcessInfo
 
@@ -50,7 +54,8 @@ def down(settings: Settings, *, force: bool = False, delete_data: bool = False) 
     """
     if delete_data and (settings.redis_url is not None or settings.database_url is not None):
         raise UsageError(
-            "only the data of an embedded context is deleted", hint="drop the namespace and the database by hand"
+            "only the data of an embedded context is deleted",
+            hint=f"after tqctl down, by hand: {'; '.join(_by_hand(settings))}",
         )
     done = Stopped()
     if not settings.context_home.is_dir():
@@ -66,6 +71,24 @@ def down(settings: Settings, *, force: bool = False, delete_data: bool = False) 
             _delete(settings.context_home)
             done.data_deleted = True
     return done
+
+
+def _by_hand(settings: Settings) -> list[str]:
+    """Commands that delete the namespace and the record of *settings*; passwords are masked."""
+    steps = []
+    if settings.redis_url is not None:
+        ask = shlex.join(["redis-cli", "-u", re.sub("^valkey", "redis", mask_url(settings.redis_url))])
+        pattern = shlex.quote(f"{Keys(settings.namespace).prefix}*")
+        steps.append(f"{ask} --scan --pattern {pattern} | tr '\\n' '\\0' | xargs -0 {ask} unlink")
+    url = settings.record_url
+    if url.startswith("sqlite:///"):
+        file = Path(url.removeprefix("sqlite:///")).expanduser()
+        steps.append(shlex.join(["rm", "-f", *(f"{file}{end}" for end in ("", "-wal", "-shm"))]))
+    else:
+        found = urlsplit(url)
+        server = mask_url(found._replace(path="/postgres", query="", fragment="").geturl())
+        steps.append(shlex.join(["dropdb", f"--maintenance-db={server}", found.path.removeprefix("/")]))
+    return steps
 
 
 def _delete(folder: Path) -> None:
