@@ -20,6 +20,7 @@ from tqctl_runtime.checks import CHECKS, Finding, Scene
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.observe import registry
 from tqctl_runtime.record import open_store
 from tqctl_runtime.record.schema import VERSION_TABLE
 
@@ -126,6 +127,26 @@ def test_a_coordinator_whose_lease_ended_is_named_and_told_from_none(settings: S
     found = problems(settings)["coordinator"]
     assert "coordinator frozen on h does not lead: its lease ended" in found.message
     assert "process 7" in found.hint
+
+
+def test_a_coordinator_that_was_stopped_by_hand_is_told_rather_than_one_that_fell_silent_before(
+    settings: Settings,
+) -> None:
+    keys = Keys(settings.namespace)
+    info = {"name": "killed", "host": "h", "pid": 7, "version": "1", "at": now_ms(), "roles": {}}
+    long_ago = now_ms() - 30_000
+    with Wire(BrokerAddress.of(settings)) as wire:
+        wire.call(coordinator_beat(keys, "coo_killed", info, now=long_ago))
+    assert "process 7" in problems(settings)["coordinator"].hint
+
+    registry.folder(settings).mkdir(parents=True)
+    with registry.registered(settings, role="up", name="up", log=None):
+        registry.note_stopped(settings, role="coordinator", name="coordinator", pid=2**22, log=settings.home)
+
+        found = problems(settings)["coordinator"]
+
+    assert found.message.startswith("coordinator was stopped by hand and stays stopped")
+    assert found.hint == "tqctl down && tqctl up --detach"
 
 
 def test_memory_near_its_limit_is_told(settings: Settings, own_redis: RedisServer) -> None:

@@ -37,10 +37,11 @@ def check(scene: Scene) -> Iterator[Finding]:
 
 
 def _nobody_leads(settings: Settings, overview: Overview, last: Leader | None) -> Finding:
-    if not overview.coordinators:
+    if all(overview.is_silent(name) for name in overview.coordinators):
         for child in registry.stopped(settings):
             if child.role == "coordinator":
                 return problem(f"{child.name} was stopped by hand and stays stopped: {_HARM}", registry.COMES_BACK)
+    if not overview.coordinators:
         return problem(f"no coordinator runs: {_HARM}", "tqctl up --detach, or: tqctl coordinator start")
     holder = last.holder if last is not None and last.holder in overview.coordinators else min(overview.coordinators)
     info = overview.coordinators[holder]
