@@ -122,7 +122,10 @@ class Model:
         """The codes of the reported ends, the token, the claimed ids."""
         slot = self.slots.get(call.worker)
         if slot is not None and slot.request == call.request:
-            return slot.codes, slot.token, [i for i in slot.ids if self._is_unbegun(i, slot.token)]
+            again = [task_id for task_id in slot.ids if self._is_unbegun(task_id, slot.token)]
+            if again:
+                self.workers[call.worker].own.update(dict.fromkeys(again, self.now))
+            return slot.codes, slot.token, again
         is_stopped = self._behind >= self.stop_rows
         for task_id, token, ago in call.started:
             self._begin(call.worker, task_id, token, ago)

@@ -141,6 +141,20 @@ def test_what_a_worker_owns_but_does_not_list_for_a_beat_is_released(rig: Rig) -
     assert seen.rows == [("T", rig.now, "A", 2, "queued", 0, "owned but not held", "")]
 
 
+def test_what_a_repeated_round_hands_out_again_is_not_released_by_the_heartbeat_that_crosses_it(rig: Rig) -> None:
+    rig.submit(task("A"))
+    rig.claim("w1")
+    rig.now += LEASE - 1
+    again = rig.round("w1", request=1, places=1).claimed
+    assert [one.id for one in again] == ["A"]
+
+    rig.beat("w1")
+
+    rig.start(again[0])
+    assert rig.finish(again[0], Outcome.SUCCEEDED) == 1
+    assert "stale" not in rig.hash("stat")
+
+
 def test_a_running_task_that_its_worker_does_not_list_is_released_uncounted(rig: Rig) -> None:
     (one,) = hold(rig, "A")
     rig.start(one)

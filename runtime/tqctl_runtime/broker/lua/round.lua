@@ -27,7 +27,7 @@ if slot and request < slot[1] then
   return redis.error_reply('OLDREQUEST ' .. ARGV[3] .. ' was answered before request ' .. slot[1])
 end
 if slot and request == slot[1] then
-  return {now, seq, slot[2], slot[3], still_owned(slot[4], slot[2])}
+  return {now, seq, slot[2], slot[3], still_owned(worker, slot[4], slot[2])}
 end
 
 local begun, ended = cmsgpack.unpack(ARGV[6]), cmsgpack.unpack(ARGV[7])

@@ -1,9 +1,11 @@
 -- Taking tasks out of the ready sets under one token.
-local function still_owned(ids, token)
+-- What is handed out again counts as claimed now: a heartbeat that crosses this answer cannot list it yet.
+local function still_owned(worker, ids, token)
   local reply = {}
   for _, id in ipairs(ids) do
     local line = read_line(id)
     if line and line[TOKEN] == token and line[HELD] == 1 and line[STATE] == S_QUEUED then
+      redis.call('HSET', k_own(worker), id, now)
       for _, value in ipairs({id, redis.call('HGET', k_env, id), line[FAILURES], line[DEATHS], line[ATTEMPTS],
         line[QUEUE], line[PRIORITY], line[CREATED], line[SUSPECT], line[CANCEL]}) do
         reply[#reply + 1] = value
