@@ -103,6 +103,20 @@ def test_why_a_task_was_cancelled_comes_from_the_record(
         waiting.result(30)
 
 
+def test_why_a_running_task_was_cancelled_is_not_what_its_handler_says(
+    side: Side, client: Face, background: Callable[..., Future[Any]]
+) -> None:
+    task_id = client.do("submit", "compute", watched=True)
+    (task,) = side.claim(1)
+    assert client.do("cancel", [task_id], reason="wrong file") == 1
+    waiting = background(client.do, "wait", task_id, 30)
+    side.wait_watched(task_id)
+    side.finish(task, Outcome.CANCELLED, result=None, error=ErrorInfo("CancelRequested", "asked to stop"))
+    side.record()
+    with pytest.raises(TaskCancelled, match="was cancelled: wrong file"):
+        waiting.result(30)
+
+
 def test_a_cancelled_task_is_told_without_its_reason_where_the_record_cannot_be_read(
     side: Side, make_face: Callable[[Settings], Face]
 ) -> None:

@@ -71,7 +71,12 @@ class Pending:
 
     def asks_record(self, seen: calls.Watched) -> bool:
         """Whether :meth:`settle` may read the record, which blocks."""
-        return seen.state is None or (seen.state in FINAL and not seen.detail)
+        return seen.state is None or (seen.state in FINAL and self._is_vague(seen))
+
+    @staticmethod
+    def _is_vague(seen: calls.Watched) -> bool:
+        """Whether the record knows more of the end. Of a cancel Redis keeps the handler's word only."""
+        return seen.state == State.CANCELLED or (not seen.detail and seen.state != State.EXPIRED)
 
     def settle(self, seen: calls.Watched, read_end: ReadEnd) -> Ended | None:
         """The end of a task that *seen* tells, the record asked where it must be; None while it has not ended.
@@ -102,20 +107,21 @@ class Pending:
     def _end(self, seen: calls.Watched, read_end: ReadEnd) -> Ended | None:
         if seen.state is None:
             return self._recorded(seen, read_end)
-        if seen.detail or seen.state == State.EXPIRED:
-            return Ended.of_detail(seen.id, seen.state, seen.detail)
+        told = Ended.of_detail(seen.id, seen.state, seen.detail)
+        if not self._is_vague(seen):
+            return told
         since = self._owed.setdefault(seen.id, time.monotonic())
         try:
             found = read_end(seen.id)
         except RecordUnavailable:
             if seen.state != State.CANCELLED:
                 raise
-            return Ended(seen.id, seen.state)  # the record would only tell why
+            return told  # the record would only tell why
         if found is not None and found.state == seen.state:  # else it is the end before it was run again
             return found
         waited = time.monotonic() - since
         if seen.state in (State.DEAD, State.CANCELLED) and waited > _REASON_PATIENCE:
-            return Ended(seen.id, seen.state)
+            return told
         if waited > _RESULT_PATIENCE:
             raise RecordUnavailable(
                 f"task {seen.id} has {seen.state}, but its result has not come to the record", hint="tqctl status"
