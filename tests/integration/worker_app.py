@@ -116,6 +116,18 @@ def backtrack() -> None:
 
 
 @handler
+def deaf_to_stops(inside: str) -> None:
+    """Swallow every exception; *inside* exists once it does."""
+    while True:
+        try:
+            while True:
+                Path(inside).touch()
+                time.sleep(0.005)
+        except BaseException:  # noqa: BLE001  that is the point
+            continue
+
+
+@handler
 def stubborn() -> None:
     while True:
         try:
