@@ -42,6 +42,8 @@ class Report:
 
     batch: str
     lines: int = 0
+    #: The last line whose task, and those of all lines before it, were acknowledged.
+    reached: int = 0
     submitted: int = 0
     repeated: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
@@ -151,6 +153,7 @@ class Batch:
         report = self.report
         left = self._without_standing(chunk)
         if not left:
+            report.reached = chunk[-1][0]
             return
         for (number, item), answer in zip(left, self._submit([item for _, item in left], durability), strict=True):
             report.is_recorded, report.is_recorder_alive = answer.is_recorded, answer.is_recorder_alive
@@ -162,6 +165,7 @@ class Batch:
             report.ids.append(answer.id)
             report.pairs.add((item.handler, item.queue))
             self._events.accepted(number, answer.id)
+        report.reached = chunk[-1][0]
 
     def _without_standing(self, chunk: list[tuple[int, Submission]]) -> list[tuple[int, Submission]]:
         if self._standing is None:

@@ -120,7 +120,7 @@ def _run(session: Session, batch: Batch, stream: BinaryIO, options: Options) -> 
             words = ["tqctl", *session.flags.words]
             words += [] if options.resume else ["--resume", batch.report.batch]
             again = ", with the same lines on stdin" if options.batch == "-" else ""
-            say(f"stopped at line {batch.report.lines:,}; the rest{again}: {shell_line(words)}")
+            say(f"stopped after line {batch.report.reached:,}; the rest{again}: {shell_line(words)}")
         raise
 
 

@@ -26,7 +26,7 @@ class StdoutGuard:
             encoding = self._stream.encoding
             return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         except OSError as error:
-            raise _unwritable(error) from None
+            raise _unwritable(error, self._stream) from None
 
     def flush(self) -> None:
         """Flush; ends the process when nobody reads."""
@@ -35,7 +35,7 @@ class StdoutGuard:
         except BrokenPipeError:
             os._exit(0)
         except OSError as error:
-            raise _unwritable(error) from None
+            raise _unwritable(error, self._stream) from None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -71,7 +71,14 @@ def end_with_reader() -> None:
     threading.Thread(target=leave, name="reader", daemon=True).start()
 
 
-def _unwritable(error: OSError) -> Exception:
+def _unwritable(error: OSError, stream: TextIO) -> Exception:
     from tqctl_runtime.core.errors import TqctlError
 
+    # What is left in the buffer would fail once more when the interpreter ends, which then says 120 for our exit code.
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    except (OSError, ValueError):
+        pass  # a stream without a file of the system has no such end
     return TqctlError(f"stdout cannot be written: {error.strerror}")

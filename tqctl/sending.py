@@ -52,6 +52,7 @@ def read_row(client: Client, handler: str) -> Mapping[str, Any] | None:
 
 def read_catalogue(client: Client) -> Mapping[str, Mapping[str, Any]]:
     """All catalogue rows by name."""
+    client.require_open()
     return client.wire.call(calls.catalogue(client.keys))
 
 

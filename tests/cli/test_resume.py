@@ -60,7 +60,7 @@ def test_the_line_told_at_the_end_submits_the_rest_with_the_same_flags(
     ended, line = _interrupt(broker, program.folder, number, "-")
     assert ended == code
     said, _, command = line.partition(": ")
-    assert said == f"stopped at line {CHUNK + 1:,}; the rest, with the same lines on stdin"
+    assert said == f"stopped after line {CHUNK:,}; the rest, with the same lines on stdin"
     words = shlex.split(command)
     assert words[:2] == ["tqctl", "submit"]
     ids = program.done(*words[1:], stdin="".join(_LINES)).lines
@@ -77,7 +77,7 @@ def test_a_batch_of_a_file_names_it_again(program: Program, broker: Broker) -> N
     ended, line = _interrupt(broker, program.folder, signal.SIGTERM, "a file")
     assert ended == 143
     said, _, command = line.partition(": ")
-    assert said == f"stopped at line {CHUNK + 1:,}; the rest"
+    assert said == f"stopped after line {CHUNK:,}; the rest"
     words = shlex.split(command)
     assert words[2:-2] == [*_FLAGS, "--batch", "a file"]
     assert words[-2] == "--resume"

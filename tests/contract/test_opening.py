@@ -128,6 +128,24 @@ def test_an_empty_redis_where_it_was_before_is_opened_in_the_next_epoch(stores: 
     assert (known.epoch, known.sequence, known.stream_id) == (4, 0, "0-0")
 
 
+@pytest.mark.parametrize(("redis_epoch", "record_epoch"), [(1, 2), (2, 1)])
+def test_a_redis_that_the_record_was_moved_away_from_is_left_alone(
+    stores: Pair, redis_epoch: int, record_epoch: int
+) -> None:
+    stores.store.pair("par_known", record_epoch, "redis://after:6379/0")
+    stores.wire.call(open_gate(stores.keys, epoch=redis_epoch, pairing="par_known"))
+
+    with pytest.raises(StoresDiffer) as refused:
+        open_namespace(stores.store, stores.wire, stores.keys)
+
+    assert stores.wire.address.display in refused.value.message
+    assert "redis://after:6379/0" in refused.value.message
+    assert stores.held_by_redis() == (redis_epoch, "par_known")
+    known = stores.store.checkpoint()
+    assert known is not None
+    assert (known.epoch, known.broker) == (record_epoch, "redis://after:6379/0")
+
+
 def test_a_redis_of_another_pair_is_refused(stores: Pair) -> None:
     stores.store.pair("par_known", 1)
     stores.wire.call(open_gate(stores.keys, epoch=1, pairing="par_other"))

@@ -270,3 +270,17 @@ def test_a_killed_process_is_not_alive_however_fresh_its_file(tmp_path: Path) ->
 
     assert (before.is_alive, before.is_ready) == (True, True)
     assert (after.is_alive, after.is_ready, after.pid) == (False, False, ended.pid)
+
+
+def test_a_process_that_follows_a_killed_one_under_its_name_is_alive(tmp_path: Path, vitals: Vitals) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    alive, ready = probe.files(tmp_path, "worker-1")
+    for path in (alive, ready):
+        path.write_text(f"{killed.pid}\n")
+
+    follower = Probe(tmp_path, "worker-1", vitals)
+    follower.pulse()
+
+    sign = probe.read(tmp_path, "worker-1")
+    assert (sign.pid, sign.is_alive, sign.is_ready) == (os.getpid(), True, False)

@@ -43,7 +43,7 @@ VIEW = View(
     tuple(Column(name, name, key=name == "id") for name in ("id", "handler", "queue", "priority", "state")),
 )
 DURABILITIES = ("accepted", "recorded")
-NOT_RECORDED = "accepted by the broker, not recorded: no coordinator runs; tqctl coordinator start"
+NOT_RECORDED = "accepted by the broker, not recorded: no coordinator records now; why: tqctl status"
 submit_app = single()
 _EXAMPLES = """  tqctl submit echo -p message=hi --wait
   tqctl submit resize -p path=a.png -p width:=640 --queue images --priority high

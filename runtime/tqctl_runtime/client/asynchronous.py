@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from tqctl_runtime.broker import calls
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.call import Call
+from tqctl_runtime.broker.call import Call, translate_error
 from tqctl_runtime.broker.calls import Wish
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
@@ -198,6 +198,8 @@ class AsyncClient:
             return self._shapes.remember(handler, row)
         if unchecked:
             return self._shapes.unknown(handler)
+        if await self._ask(calls.journal_position(self.keys)) is None:
+            raise translate_error("NOEPOCH")
         raise unknown_handler(handler, await self._ask(calls.catalogue(self.keys)))
 
     async def _prefetch(self, items: Sequence[Item], unchecked: bool) -> None:

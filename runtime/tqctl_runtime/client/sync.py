@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from tqctl_runtime.broker import calls
 from tqctl_runtime.broker.address import BrokerAddress
+from tqctl_runtime.broker.call import translate_error
 from tqctl_runtime.broker.calls import Wish
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
@@ -243,8 +244,18 @@ class Client:
             return self._shapes.unknown(handler)
         from tqctl_runtime.core.handler import unknown_handler
 
+        self.require_open()
         rows = self.wire.call_idempotent(calls.catalogue(self.keys))
         raise unknown_handler(handler, rows)
+
+    def require_open(self) -> None:
+        """Refuse to say what a namespace knows that is not open.
+
+        Raises:
+            NotOpen: no coordinator has opened it, or it is being repaired.
+        """
+        if self.wire.call_idempotent(calls.journal_position(self.keys)) is None:
+            raise translate_error("NOEPOCH")
 
     def _wishes(self, items: Iterable[Item], unchecked: bool, options: Mapping[str, Any]) -> Iterator[Wish]:
         for item in items:

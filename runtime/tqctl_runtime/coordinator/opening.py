@@ -38,6 +38,22 @@ def place_of(settings: Settings, wire: Wire) -> str:
     return wire.address.display
 
 
+def at_place(known: Checkpoint | None, found: Assessment, place: str) -> Assessment:
+    """*found*, unless it would repair a Redis at another address than the record knows.
+
+    That may be the one that was left behind when a person moved the record: were it repaired by itself, both would
+    take the record from each other and run each task twice.
+    """
+    moved = known is not None and known.broker not in ("", place)
+    if known is None or not moved or found.situation not in (Situation.WENT_BACK, Situation.RECORD_BEHIND):
+        return found
+    return Assessment(
+        Situation.ELSEWHERE,
+        f"{found.message}; and this is Redis at {place}, while the record belongs to Redis at {known.broker}: "
+        "stop every process that uses the one that is not meant",
+    )
+
+
 def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint | None, Survey, Assessment]:
     """How both stores stand; a record that was never paired is paired with the Redis that it stands beside."""
     while True:
@@ -46,7 +62,7 @@ def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint |
         epoch = seen.epoch if seen.epoch is not None else seen.was
         if known is None and seen.pairing and epoch is not None:
             known = store.pair(seen.pairing, epoch, place)
-        found = assess(known, seen, place)
+        found = at_place(known, assess(known, seen, place), place)
         # A recorder at work, or a repair that ended just now, moved the record between the two looks.
         if found.situation not in BROKEN or store.checkpoint() == known:
             return known, seen, found

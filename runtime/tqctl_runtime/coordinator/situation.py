@@ -90,7 +90,8 @@ def _closed(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
     if known is not None and known.broker not in ("", place) and not seen.tasks:
         return Assessment(
             Situation.ELSEWHERE,
-            f"Redis at {place} is empty, but {about}, when Redis was at {known.broker}",
+            f"Redis at {place} is empty, but {about}, when Redis was at {known.broker}; "
+            "stop every process that still uses that one before a repair",
         )
     return Assessment(Situation.EMPTY, f"Redis at {place} lost its data: {about}")
 

@@ -47,6 +47,7 @@ class Probe:
         self._notifier = notifier or Notifier()
         self._clock = clock
         self._is_ready = False
+        self._is_named = False
         self._told_at = float("-inf")
 
     def ready(self) -> None:
@@ -65,6 +66,10 @@ class Probe:
     def pulse(self) -> None:
         """Touch the files and the watchdog as far as the signs of life allow."""
         alive, ready = self._files
+        if not self._is_named:
+            # A killed process of this name left files that hold its process id.
+            self._is_named = True
+            self.close()
         if self.vitals.is_alive:
             _touch(alive)
             now = self._clock()
