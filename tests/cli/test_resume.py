@@ -52,6 +52,11 @@ def _interrupt(broker: Broker, folder: Path, number: signal.Signals, name: str) 
         return code, run.stderr.read().splitlines()[-1]
 
 
+def _stopped(rest: str) -> set[str]:
+    """What may be told: the signal can come before the reply that acknowledges the queued chunk."""
+    return {f"stopped after line {line:,}{rest}" for line in (0, CHUNK)}
+
+
 @pytest.mark.usefixtures("record")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_line_told_at_the_end_submits_the_rest_with_the_same_flags(
@@ -60,7 +65,7 @@ def test_the_line_told_at_the_end_submits_the_rest_with_the_same_flags(
     ended, line = _interrupt(broker, program.folder, number, "-")
     assert ended == code
     said, _, command = line.partition(": ")
-    assert said == f"stopped after line {CHUNK:,}; the rest, with the same lines on stdin"
+    assert said in _stopped("; the rest, with the same lines on stdin")
     words = shlex.split(command)
     assert words[:2] == ["tqctl", "submit"]
     ids = program.done(*words[1:], stdin="".join(_LINES)).lines
@@ -77,7 +82,7 @@ def test_a_batch_of_a_file_names_it_again(program: Program, broker: Broker) -> N
     ended, line = _interrupt(broker, program.folder, signal.SIGTERM, "a file")
     assert ended == 143
     said, _, command = line.partition(": ")
-    assert said == f"stopped after line {CHUNK:,}; the rest"
+    assert said in _stopped("; the rest")
     words = shlex.split(command)
     assert words[2:-2] == [*_FLAGS, "--batch", "a file"]
     assert words[-2] == "--resume"

@@ -83,6 +83,23 @@ def test_stores_of_different_pairs_are_told(settings: Settings) -> None:
     assert "par_other" in problems(settings)["pairing"].message
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_redis_that_the_record_was_moved_away_from_is_told_and_nobody_is_said_to_repair_it(
+    settings: Settings, own_redis: RedisServer, lost: bool
+) -> None:
+    with open_store(settings) as store:
+        store.database.execute("UPDATE checkpoint SET broker = 'redis://after:6379/0', epoch = 2, sequence = 5")
+    if lost:
+        with own_redis.client() as control:
+            control.flushall()
+
+    found = problems(settings)["pairing"]
+
+    assert "redis://after:6379/0" in found.message
+    assert "repairs" not in found.hint
+    assert "TQCTL_REDIS_URL" in found.hint
+
+
 def test_pending_migrations_are_told(settings: Settings) -> None:
     with open_store(settings) as store:
         store.database.execute(f"DELETE FROM {VERSION_TABLE}")

@@ -7,6 +7,7 @@ import itertools
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -284,3 +285,17 @@ def test_a_process_that_follows_a_killed_one_under_its_name_is_alive(tmp_path: P
 
     sign = probe.read(tmp_path, "worker-1")
     assert (sign.pid, sign.is_alive, sign.is_ready) == (os.getpid(), True, False)
+
+
+def test_a_process_that_stands_still_is_not_ready_long_before_it_counts_as_dead(
+    tmp_path: Path, watched: Probe, vitals: Vitals
+) -> None:
+    vitals.answered("claims")
+    vitals.answered("heartbeat")
+    watched.ready()
+    at = time.time() - probe.READY_SECONDS - 1
+    for path in probe.files(tmp_path, "worker-1"):
+        os.utime(path, (at, at))
+
+    sign = probe.read(tmp_path, "worker-1")
+    assert (sign.is_alive, sign.is_ready) == (True, False)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PULSE = 1.0
 #: A file that was not touched for this long says nothing good, seconds: what ``-mmin -1`` means.
 FRESH_SECONDS = 60.0
+#: The same of readiness where :func:`read` tells: who stands still takes nothing, long before it counts as dead.
+READY_SECONDS = 15.0
 _ALIVE, _READY = ".alive", ".ready"
 
 
@@ -142,7 +144,7 @@ def read(folder: Path, name: str) -> Sign:
         pid = int(alive.read_text(encoding="ascii"))
     is_there = pid is not None and bool(registry.began_at(pid))
     is_alive = is_there and age is not None and age < FRESH_SECONDS
-    return Sign(name, pid, is_alive, is_alive and ready_age is not None and ready_age < FRESH_SECONDS, age)
+    return Sign(name, pid, is_alive, is_alive and ready_age is not None and ready_age < READY_SECONDS, age)
 
 
 def read_all(folder: Path) -> list[Sign]:
