@@ -66,6 +66,7 @@ class Stage:
         self.environment.kill_all()
         self._closing.close()
         if error is not None:
+            self._keep_journal()
             self._tell_all()
 
     # -- what is there
@@ -243,7 +244,17 @@ class Stage:
         """Put *member* into a sorted set of the namespace."""
         self.wire.command("ZADD", self.keys.build(key, part), 1, member)
 
+    def _keep_journal(self) -> None:
+        """Write what the tap saw beside the effects and the logs: a failure must be explained from them."""
+        if "tap" not in self.__dict__:
+            return
+        with (self.environment.home / "journal").open("w") as file:
+            for epoch, entries in self.tap.epochs().items():
+                for entry in entries:
+                    file.writelines(f"{epoch} {entry.seq} {entry.stream_id} {row}\n" for row in entry.rows)
+
     def _tell_all(self) -> None:
+        print(f"journal, effects and logs of this run: {self.environment.home}", file=sys.stderr)
         print("faults:", *self.faults, sep="\n  ", file=sys.stderr)
         for log in sorted(self.environment.home.glob("*.log")):
             text = log.read_text(errors="replace").splitlines()
