@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,8 @@ def test_a_broker_that_is_emptied_again_and_again_loses_no_recorded_task_and_sta
         stage.worker()
     stage.pause("parked")
     parked = stage.submit("work", 20, queue="parked")
+    unique: dict[str, Any] = {"queue": "parked", "unique_for": 3_600}
+    parked += stage.submit("work", 1, {"ms": 1}, **unique)
     wanted: list[Wanted] = [("work", {"ms": 5}, {})] * tasks
     allowed = 0
     client = stage.new_client()
@@ -66,6 +69,7 @@ def test_a_broker_that_is_emptied_again_and_again_loses_no_recorded_task_and_sta
         ids = [*feeder.finish(), *parked]
     paused = {queue.name: queue.ready for queue in stage.overview().queues if queue.pause is not None}
     assert paused == {"parked": len(parked)}, "the pause survived"
+    assert stage.submit("work", 1, {"ms": 1}, **unique) == parked[-1:], "the unique window survived"
     stage.resume("parked")
     stage.worker("--queues", "parked")
     stage.drain(ids)

@@ -48,7 +48,7 @@ class Journal:
         made = build_submission(handler, options.pop("payload", {"n": 1}), task_id=task_id, **options)
         state = STATE_CODES[State.SCHEDULED if due else State.QUEUED]
         key, expires = (made.idempotency_key or "").encode(), made.expires_at
-        fingerprint = made.fingerprint().encode() if key else b""
+        fingerprint = made.fingerprint().encode() if key or made.unique_ms else b""
         head = [b"S", self.now, task_id, v, state, queue, made.priority, made.max_retries]
         return [*head, due, expires, key, fingerprint, made.envelope()]
 

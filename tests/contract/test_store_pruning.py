@@ -80,6 +80,17 @@ def test_tasks_stay_for_ever_unless_a_retention_is_set(store: Store, ids: dict[s
     assert set(store.lookup.states(list(ids.values()))) == set(ids.values())
 
 
+def test_a_unique_window_goes_when_it_has_ended(store: Store) -> None:
+    journal = Journal()
+    rows = [journal.submit(new_id("tsk"), payload={"n": n}, unique_ms=n * DAY) for n in (1, 2)]
+    writer = store.writer(store.next_term("coordinator", "test"))
+    writer.apply([journal.entry(*rows)], writer.take())
+
+    assert pruner(store).run_once(START + DAY) == 0
+    assert pruner(store).run_once(START + DAY + 1) == 1
+    assert [end for _, _, end in store.mender(1).windows(0)] == [START + 2 * DAY]
+
+
 def test_workers_that_left_go_after_a_month(store: Store, ids: dict[str, str]) -> None:
     pruner(store).run_once(START + 29 * DAY)
     before = [worker.id for worker in store.queries.workers()]

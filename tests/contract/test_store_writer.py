@@ -15,6 +15,7 @@ from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.serializer import pack
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import Outcome, State
+from tqctl_runtime.core.submission import build_submission
 from tqctl_runtime.core.task import ErrorInfo, Task
 from tqctl_runtime.record import Store, open_store
 from tqctl_runtime.record.columns import TABLES
@@ -86,6 +87,26 @@ def test_a_submitted_task_is_recorded_whole(store: Store, writer: Writer, journa
     assert (task.tags, task.tenant, task.correlation_id) == ({"team": "blue", "run": "7"}, "acme", "c-1")
     assert task.scheduled_at == "2027-01-15T08:01:00.000Z"
     assert (task.failures, task.deaths, task.attempts, task.error, task.result) == (0, 0, [], None, None)
+
+
+def test_the_latest_window_of_a_fingerprint_is_kept_whatever_is_told_again(
+    store: Store, writer: Writer, journal: Journal
+) -> None:
+    earlier = journal.submit(new_id("tsk"), unique_ms=1_000)
+    journal.now += 1_000
+    later = new_id("tsk")
+    row = journal.submit(later, unique_ms=1_000)
+    ends_at = journal.now + 1_000
+    other = journal.submit(new_id("tsk"), payload={"n": 2}, unique_ms=1_000)
+
+    apply(writer, journal.entry(earlier, row, other))
+    apply(writer, journal.entry(earlier))
+
+    windows = {mark: (task_id, end) for mark, task_id, end in store.mender(1).windows(0)}
+    mark = build_submission("echo", {"n": 1}).fingerprint()
+    assert windows.pop(mark) == (later, ends_at)
+    assert list(windows) == [build_submission("echo", {"n": 2}).fingerprint()]
+    assert store.mender(1).windows(ends_at) == []
 
 
 def test_submit_and_success_in_one_batch_give_the_same_task_as_in_two(

@@ -32,6 +32,11 @@ def look(stage: Stage, *ids: str) -> list[views.LiveTask]:
     return [task for task in found if task is not None]
 
 
+def marks(count: int) -> list[str]:
+    """The fingerprints of what ``stage.submit(count)`` submits."""
+    return [build_submission("echo", {"n": n}).fingerprint() for n in range(count)]
+
+
 def journal_rows(stage: Stage) -> list[list[Any]]:
     """All rows of the present journal."""
     entries = stage.wire.call(leader_calls.read_journal(stage.keys, "0-0", count=100_000))
@@ -114,6 +119,21 @@ def test_what_ended_before_a_repair_is_not_run_again_by_a_second_submit(stage: S
     assert answers[2].is_duplicate
     assert answers[2].id == keyed.id
     assert stage.live() == set()
+
+
+def test_a_unique_window_holds_for_the_rest_of_its_time_after_a_repair(stage: Stage) -> None:
+    first = stage.submit(2, unique_ms=600_000)
+    stage.submit(1, unique_ms=1)
+    stage.finish(stage.claim(1), Detail(result=b"1"))
+    record(stage)
+    lose_everything(stage)
+    reopen(stage)
+
+    # One of the two has ended, the other one lives.
+    assert stage.submit(2, unique_ms=600_000) == first
+    left = [stage.redis.pttl(stage.keys.build("unique", mark)) for mark in marks(2)]
+    assert all(0 < one <= 600_000 for one in left)
+    assert stage.submit(3, unique_ms=600_000)[:2] == first
 
 
 def test_a_dead_task_is_run_again_after_a_repair_as_before_it(stage: Stage) -> None:
@@ -302,7 +322,7 @@ def test_an_older_copy_whose_journal_is_trimmed_gets_live_tasks_and_ends_from_re
     older = copy_record(stage)
     claimed = {one.id: one for one in stage.claim(1)}
     stage.finish([claimed[done]], Detail(result=b"1"))
-    (new,) = stage.submit(1, tags={"a": "b"}, idempotency_key="k2", max_retries=7)
+    (new,) = stage.submit(1, tags={"a": "b"}, idempotency_key="k2", max_retries=7, unique_ms=600_000)
     record(stage, "d")
     stage.redis.xtrim(stage.keys.build("journal"), maxlen=0, approximate=False)
 
@@ -320,6 +340,9 @@ def test_an_older_copy_whose_journal_is_trimmed_gets_live_tasks_and_ends_from_re
     assert (task.tags, task.max_retries, task.payload) == ({"a": "b"}, 7, {"n": 0})
     again = build_submission("echo", {"n": 0}, idempotency_key="k2")
     assert stage.wire.call(calls.submit(stage.keys, [again])).accepted[0].id == new
+    lose_everything(stage)
+    reopen(stage)
+    assert stage.submit(1, unique_ms=600_000) == [new]
 
 
 def test_a_new_record_beside_a_redis_that_forgot_nothing_is_filled_by_the_journal(stage: Stage) -> None:

@@ -46,8 +46,12 @@ def repair_broker(rig: Rig, model: Model, term: int) -> None:
         do(repair_calls.rebuild(keys, [row_of(task) for task in living], term=term, reason=REASON, now=now))
     pauses = [(queue, until, "{}") for queue, until in model.pauses.items() if until == 0 or until > now]
     held = [(key, holder, mark, DAY) for key, (holder, mark) in model.keys.items()]
+    # The windows, which a wipe leaves, are gone too, as after a flush.
+    for mark in model.windows:
+        rig.raw("DEL", keys.build("unique", mark))
+    windows = [(mark, task_id, HOUR) for mark, task_id in model.windows.items()]
     tombs = [(task.id, task.epoch, task.v, STATE_CODES[task.state], HOUR) for task in ended]
-    do(repair_calls.restore(keys, term=term, pauses=pauses, held=held, tombs=tombs, now=now))
+    do(repair_calls.restore(keys, term=term, pauses=pauses, held=held, windows=windows, tombs=tombs, now=now))
     assert do(leader_calls.open_gate(keys, epoch=epoch, pairing="pair", repair_term=term)).is_new
 
 

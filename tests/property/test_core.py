@@ -156,7 +156,7 @@ def test_a_submission_says_the_same_to_broker_and_worker(
     assert bool(head[10]) is (key is not None or window > 0)
     envelope = Envelope.from_bytes(item.envelope())
     assert (envelope.handler, load_json(envelope.payload), envelope.timeout_ms) == ("echo", payload, timeout)
-    assert (envelope.tags, envelope.idempotency_key) == (tags, key)
+    assert (envelope.tags, envelope.idempotency_key, envelope.unique_ms) == (tags, key, window)
 
 
 @given(first=st.binary(max_size=20), second=st.binary(max_size=20), split=st.integers(0, 20))

@@ -132,6 +132,18 @@ def test_a_survey_tells_the_greatest_term_of_leaders_and_repairs(rig: Rig) -> No
     assert survey(rig).term == 5
 
 
+def test_a_window_that_stands_stays_and_one_that_was_lost_is_put_back_for_the_rest_of_its_time(rig: Rig) -> None:
+    first = task("A", unique_ms=60_000)
+    rig.submit(first)
+    close(rig)
+    windows = [(first.fingerprint(), "B", 5_000), ("lost", "C", 5_000)]
+    rig.do(repair_calls.restore(rig.keys, term=5, windows=windows, now=rig.now))
+
+    names = [rig.keys.build("unique", mark) for mark in (first.fingerprint(), "lost")]
+    assert [rig.raw("GET", name) for name in names] == [b"A", b"C"]
+    assert 0 < rig.raw("PTTL", names[1]) <= 5_000 < rig.raw("PTTL", names[0])
+
+
 def test_a_rebuilt_key_belongs_to_the_first_task_that_is_put_back(rig: Rig) -> None:
     close(rig)
     first, second = [*ROW], [*ROW]

@@ -33,8 +33,10 @@ def _counts(noun: str, names: str) -> View:
     return View(noun, fields[0], fields, tuple(Column(name.replace("_", " "), name) for name in fields))
 
 
-PLAN = _counts("plan", "situation message is_needed recorded live only_recorded only_live settings handlers keys")
-DONE = _counts("repair", "entries quarantined copied ended keys tasks pauses handlers held tombs seconds")
+PLAN = _counts(
+    "plan", "situation message is_needed recorded live only_recorded only_live settings handlers keys windows"
+)
+DONE = _counts("repair", "entries quarantined copied ended keys tasks pauses handlers held windows tombs seconds")
 
 
 @verb(

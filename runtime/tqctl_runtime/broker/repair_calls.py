@@ -13,7 +13,8 @@ from tqctl_runtime.core.states import STATE_CODES, State
 
 #: A repair that gave no sign for this long is dead, ms.
 SILENT_MS = 10_000
-#: Keys that a repair leaves: what it works with itself, counters, and unique windows, which the record does not know.
+#: Keys that a repair leaves: what it works with itself, counters, and unique windows: those of tasks that ended are not
+#: in an older copy of the record.
 _KEPT = ("meta", "stat", "unique")
 
 
@@ -100,15 +101,17 @@ def restore(
     pauses: Sequence[tuple[str, int, str]] = (),
     handlers: Sequence[tuple[str, str]] = (),
     held: Sequence[tuple[str, str, str, int]] = (),
+    windows: Sequence[tuple[str, str, int]] = (),
     tombs: Sequence[tuple[str, int, int, int, int]] = (),
     now: int = 0,
 ) -> Call[None]:
     """Put back what is not a task, each part at most ``calls.CHUNK`` long.
 
     *pauses* are (queue, until, why), *handlers* (name, row of the catalogue), *held* idempotency keys (key, task,
-    fingerprint, ms left), *tombs* tombstones (task, epoch, v, state's number, ms left).
+    fingerprint, ms left), *windows* (fingerprint, task, ms left), *tombs* tombstones (task, epoch, v, state's number,
+    ms left).
     """
-    args = [pack_for_lua([list(item) for item in part]) for part in (pauses, handlers, held, tombs)]
+    args = [pack_for_lua([list(item) for item in part]) for part in (pauses, handlers, held, windows, tombs)]
     return script_call(keys, "restore", lambda _: None, term, *args, now=now, timeout=15.0)
 
 

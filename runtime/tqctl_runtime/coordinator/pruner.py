@@ -47,6 +47,7 @@ class Pruner:
             before = now - settings.task_retention
             deleted += pruning.tasks(before, limit=CHUNK, term=term)
             deleted += pruning.events(before, limit=CHUNK, term=term)
+        deleted += pruning.windows(now, limit=CHUNK, term=term)
         deleted += self._health.prune(now - HEALTH_KEPT_MS, term=term)
         deleted += pruning.workers(now - WORKERS_KEPT_MS, limit=CHUNK, term=term)
         if deleted:

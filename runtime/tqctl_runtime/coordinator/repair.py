@@ -56,7 +56,7 @@ _log = get_logger("repair")
 @dataclass(slots=True)
 class Counts:
     """What a repair did. *entries* came out of the journal, *copied* and *ended* tasks out of Redis itself; *keys* were
-    wiped; *tasks*, *pauses*, *handlers*, *held* idempotency keys and *tombs* tombstones were put back.
+    wiped; *tasks*, *pauses*, *handlers*, *held* idempotency keys, *windows* and *tombs* (tombstones) were put back.
     """
 
     entries: int = 0
@@ -68,6 +68,7 @@ class Counts:
     pauses: int = 0
     handlers: int = 0
     held: int = 0
+    windows: int = 0
     tombs: int = 0
     seconds: float = 0.0
 
@@ -77,7 +78,8 @@ class Counts:
 
     def __str__(self) -> str:
         told = {"journal entries recorded": self.entries, "tasks copied": self.copied, "ends copied": self.ended}
-        told |= {"tasks put back": self.tasks, "pauses": self.pauses, "handlers": self.handlers, "keys": self.held}
+        told |= {"tasks put back": self.tasks, "pauses": self.pauses, "handlers": self.handlers}
+        told |= {"keys": self.held, "unique windows": self.windows}
         return ", ".join(f"{count:,} {what}" for what, count in told.items() if count) or "nothing to put back"
 
 
@@ -250,17 +252,18 @@ class Repair:
                 pauses.append((queue, until, why))
         handlers = mender.handlers()
         held = [(key, task, mark, ended + KEY_MS - now) for key, task, mark, ended in mender.keys(now - KEY_MS)]
+        windows = [(mark, task, ends - now) for mark, task, ends in mender.windows(now)]
         tombs = [
             (task_id, version >> 32, version & 0xFFFFFFFF, STATE_CODES[state], ended + TOMB_MS - now)
             for task_id, version, state, ended in mender.ended_lately(now - TOMB_MS, MAX_TOMBS)
         ]
-        rest: dict[str, Sequence[Any]] = {"pauses": pauses, "handlers": handlers, "held": held, "tombs": tombs}
+        rest: dict[str, Sequence[Any]] = {"pauses": pauses, "handlers": handlers}
+        rest |= {"held": held, "windows": windows, "tombs": tombs}
         for name, items in rest.items():
             for part in _parts(items, CHUNK):
                 named: dict[str, Any] = {name: part}
                 self._ask(restore(self._keys, term=self._term, **named))
-        counts = self._counts
-        counts.pauses, counts.handlers, counts.held, counts.tombs = len(pauses), len(handlers), len(held), len(tombs)
+            setattr(self._counts, name, len(items))
 
     def _open(self) -> Opened:
         call = open_gate(self._keys, epoch=self._epoch, pairing=self._pairing, repair_term=self._term)

@@ -103,21 +103,22 @@ class Submission:
         )
 
     def envelope(self) -> bytes:
-        """The msgpack array that :class:`Envelope` reads back."""
-        return pack(
-            [
-                ENVELOPE_LAYOUT,
-                self.handler,
-                self.payload,
-                self.timeout_ms,
-                self.backoff,
-                self.tags or None,
-                self.tenant,
-                self.correlation_id,
-                self.parent,
-                self.idempotency_key,
-            ]
-        )
+        """The msgpack array that :class:`Envelope` reads back; most have no window, and none of their bytes for one."""
+        row = [
+            ENVELOPE_LAYOUT,
+            self.handler,
+            self.payload,
+            self.timeout_ms,
+            self.backoff,
+            self.tags or None,
+            self.tenant,
+            self.correlation_id,
+            self.parent,
+            self.idempotency_key,
+        ]
+        if self.unique_ms:
+            row.append(self.unique_ms)
+        return pack(row)
 
     def fingerprint(self) -> str:
         """What makes two submissions the same; see :func:`fingerprint`."""
@@ -144,6 +145,7 @@ class Envelope:
     correlation_id: str | None
     parent: str | None
     idempotency_key: str | None
+    unique_ms: int = 0
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Envelope:
@@ -155,7 +157,7 @@ class Envelope:
         row = unpack(data)
         if row[0] != ENVELOPE_LAYOUT:
             raise PayloadError(f"envelope layout {row[0]} is not {ENVELOPE_LAYOUT}: another version wrote it")
-        return cls(row[1], row[2], row[3], row[4], row[5] or {}, *row[6:10])
+        return cls(row[1], row[2], row[3], row[4], row[5] or {}, *row[6:11])
 
 
 def build_submission(

@@ -48,6 +48,7 @@ class Plan:
     settings: int
     handlers: int
     keys: int
+    windows: int
 
     def to_json(self) -> dict[str, Any]:
         """These names, in this order."""
@@ -112,6 +113,7 @@ class Mending:
             settings=len(reader.settings()),
             handlers=len(reader.handlers()),
             keys=len(reader.keys(now_ms() - KEY_MS)),
+            windows=len(reader.windows(now_ms())),
         )
 
     def repair(self, holder: str) -> Counts:

@@ -78,8 +78,8 @@ class Batch:
     *new* are whole tasks, cut to ``TASK_HOT`` where the rest is empty; *changed* are tasks known already, with None
     for what stays; *succeeded* are ``TASK_SUCCESS`` of known tasks with nothing else to tell. *attempts* may be cut to
     ``ATTEMPT_HOT``. *resets* are (id, version) of operator retries; *deaths* are (task, at, reason, error type,
-    message, fingerprint); *closed* are (at, how, who, task); *finished* are final tasks and their v, which the broker
-    may forget.
+    message, fingerprint); *closed* are (at, how, who, task); *windows* are by fingerprint; *finished* are final tasks
+    and their v, which the broker may forget.
     """
 
     __slots__ = (
@@ -97,6 +97,7 @@ class Batch:
         "size",
         "succeeded",
         "tags",
+        "windows",
         "workers",
     )
 
@@ -112,6 +113,7 @@ class Batch:
         self.closed: list[Row] = []
         self.settings: dict[tuple[str, str], Row] = {}
         self.handlers: dict[str, Row] = {}
+        self.windows: dict[str, Row] = {}
         self.workers: dict[str, Row] = {}
         self.finished: dict[str, int] = {}
         self.count = 0
@@ -209,9 +211,12 @@ def _submitted(batch: Batch, row: Row, shift: int) -> None:
         if tags:
             batch.tags.extend([name, value, at, task_id] for name, value in tags.items())
             task[TAGS] = json.dumps(tags)
+        if len(who) > len(_NOBODY):
+            window = fingerprint.decode()
+            batch.windows[window] = [window, task_id, at + who[-1]]
 
 
-#: Tenant, correlation id, parent and idempotency key of most envelopes.
+#: Tenant, correlation id, parent and idempotency key of most envelopes; the length of a unique window may follow.
 _NOBODY: Row = [None] * 4
 
 

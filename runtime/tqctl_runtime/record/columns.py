@@ -182,6 +182,7 @@ QUARANTINE: dict[str, str] = {
     "error": "text",
     "entry": "bytea",
 }
+WINDOWS: dict[str, str] = {"fingerprint": "text", "task_id": "text", "ends_at": "bigint"}
 HEALTH: dict[str, str] = {
     "name": "text",
     "at": "bigint",
@@ -213,6 +214,7 @@ TABLES: dict[str, dict[str, str]] = {
     "checkpoint": CHECKPOINT,
     "terms": TERMS,
     "quarantine": QUARANTINE,
+    "windows": WINDOWS,
     "health": HEALTH,
     "recoveries": RECOVERIES,
 }

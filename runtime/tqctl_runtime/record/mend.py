@@ -48,6 +48,7 @@ _KEYS = (
     "WHERE idempotency_key IS NOT NULL AND finished_at > ? ORDER BY finished_at DESC"
 )
 _ENDED = "SELECT id, version, state, finished_at FROM tasks WHERE state = ? AND finished_at > ? LIMIT ?"
+_WINDOWS = "SELECT fingerprint, task_id, ends_at FROM windows WHERE ends_at > ?"
 _SETTINGS = "SELECT section, key, value FROM settings ORDER BY section, key"
 _HANDLERS = "SELECT name, row FROM handlers ORDER BY name"
 
@@ -147,6 +148,10 @@ class Mender(Writer):
         """Key, task, fingerprint and end (ms) of idempotency keys whose task ended after *since*, latest first."""
         return [(row[0], row[1], row[2] or "", row[3]) for row in self._database.rows(_KEYS, (since,))]
 
+    def windows(self, now: int) -> list[tuple[str, str, int]]:
+        """Fingerprint, task and end (ms) of the unique windows that end after *now*."""
+        return [(row[0], row[1], row[2]) for row in self._database.rows(_WINDOWS, (now,))]
+
     def ended_lately(self, since: int, limit: int) -> list[tuple[str, int, State, int]]:
         """Id, version, state and end (ms) of at most *limit* tasks of each final state that ended after *since*."""
         rows = [row for state in FINAL for row in self._database.rows(_ENDED, (str(state), since, limit))]
@@ -209,6 +214,10 @@ class Mender(Writer):
 def _add_live(batch: Batch, task: Live, at: int) -> None:
     envelope = Envelope.from_bytes(task.envelope)
     is_final = task.state in FINAL
+    has_mark = task.idempotency_key or envelope.unique_ms
+    mark = fingerprint(envelope.handler, envelope.payload) if has_mark else None
+    if mark and envelope.unique_ms:
+        batch.windows[mark] = [mark, task.id, task.created_at + envelope.unique_ms]
     values = {
         "id": task.id,
         "tail": task.id[: -TAIL_LENGTH - 1 : -1],
@@ -236,7 +245,7 @@ def _add_live(batch: Batch, task: Live, at: int) -> None:
         "reason": task.cancel_reason or None,
         "cancel_requested_at": at if task.is_cancel_requested and not is_final else None,
         "idempotency_key": task.idempotency_key or None,
-        "fingerprint": fingerprint(envelope.handler, envelope.payload) if task.idempotency_key else None,
+        "fingerprint": mark,
     }
     batch.new[task.id] = [values.get(name) for name in TASK_ORDER]
     batch.tags.extend([name, value, task.created_at, task.id] for name, value in envelope.tags.items())

@@ -25,6 +25,7 @@ from tqctl_runtime.record.columns import (
     TASK_RESETS,
     TASK_SUCCESS,
     TASKS,
+    WINDOWS,
     WORKERS,
 )
 from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, BadData, Database
@@ -117,6 +118,7 @@ _tags = Arrays(TAGS)
 _events = Arrays(EVENTS)
 _settings = Arrays(SETTINGS)
 _handlers = Arrays(HANDLERS)
+_windows = Arrays(WINDOWS)
 _workers = Arrays(WORKERS)
 _resets = Arrays({"id": "text", "version": "bigint"})
 _deaths = Arrays({name: DEAD_LETTERS[name] for name in ("task_id", "died_at", *list(DEAD_LETTERS)[4:8])})
@@ -146,6 +148,7 @@ _INSERT_TAGS = sql.insert("task_tags", TAGS, _tags.select) + sql.DO_NOTHING
 _INSERT_EVENTS = sql.insert("events", EVENTS, _events.select) + sql.DO_NOTHING
 _INSERT_SETTING = sql.insert("settings", SETTINGS) + sql.replacing(["section", "key"], SETTINGS)
 _INSERT_HANDLERS = sql.insert("handlers", HANDLERS, _handlers.select) + sql.replacing(["name"], HANDLERS)
+_INSERT_WINDOWS = sql.insert("windows", WINDOWS, _windows.select) + sql.WINDOWS_CONFLICT
 _INSERT_WORKERS = sql.insert("workers", WORKERS, _workers.select) + sql.WORKERS_CONFLICT
 _ADD_LETTERS = (
     sql.insert(
@@ -290,6 +293,8 @@ class PostgresDatabase(Database):
     def _write_settings(self, batch: Batch) -> None:
         for setting in batch.settings.values():
             self.execute(*((_INSERT_SETTING, setting) if setting[2] else (sql.DELETE_SETTING, setting[:2])))
+        if batch.windows:
+            self._send(_INSERT_WINDOWS, _windows, by_id(batch.windows))
         if batch.handlers:
             self._send(_INSERT_HANDLERS, _handlers, by_id(batch.handlers))
         if batch.workers:

@@ -27,6 +27,10 @@ _EVENTS = (
     "DELETE FROM events WHERE (epoch, stream_id, position) IN "
     "(SELECT epoch, stream_id, position FROM events WHERE at < ? ORDER BY at LIMIT ?)"
 )
+_WINDOWS = (
+    "DELETE FROM windows WHERE fingerprint IN "
+    "(SELECT fingerprint FROM windows WHERE ends_at < ? ORDER BY ends_at LIMIT ?)"
+)
 _WORKER_EVENTS = (
     "DELETE FROM events WHERE subject IN "
     "(SELECT id FROM workers WHERE changed_at < ? AND state <> 'live' ORDER BY changed_at LIMIT ?)"
@@ -71,6 +75,12 @@ class Pruning:
         with self._database.transaction():
             check_term(self._database, term)
             return self._database.execute(_EVENTS, (before, limit))
+
+    def windows(self, before: int, *, limit: int, term: int) -> int:
+        """Unique windows that ended before."""
+        with self._database.transaction():
+            check_term(self._database, term)
+            return self._database.execute(_WINDOWS, (before, limit))
 
     def workers(self, before: int, *, limit: int, term: int) -> int:
         """Workers that left before, with their events."""

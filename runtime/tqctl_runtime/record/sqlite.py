@@ -24,6 +24,7 @@ from tqctl_runtime.record.columns import (
     TASK_CHANGES,
     TASK_HOT,
     TASK_ORDER,
+    WINDOWS,
     WORKERS,
 )
 from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, BadData, Database
@@ -49,6 +50,7 @@ _INSERT_TAG = sql.insert("task_tags", TAGS) + sql.DO_NOTHING
 _INSERT_EVENT = sql.insert("events", EVENTS) + sql.DO_NOTHING
 _INSERT_SETTING = sql.insert("settings", SETTINGS) + sql.replacing(["section", "key"], SETTINGS)
 _INSERT_HANDLER = sql.insert("handlers", HANDLERS) + sql.replacing(["name"], HANDLERS)
+_INSERT_WINDOW = sql.insert("windows", WINDOWS) + sql.WINDOWS_CONFLICT
 _INSERT_WORKER = sql.insert("workers", WORKERS) + sql.WORKERS_CONFLICT
 
 
@@ -166,6 +168,8 @@ class SqliteDatabase(Database):
         many = self.connection.executemany
         for setting in batch.settings.values():
             self.connection.execute(*((_INSERT_SETTING, setting) if setting[2] else (sql.DELETE_SETTING, setting[:2])))
+        if batch.windows:
+            many(_INSERT_WINDOW, by_id(batch.windows))
         if batch.handlers:
             many(_INSERT_HANDLER, batch.handlers.values())
         if batch.workers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tqctl_runtime.record.columns import DEAD_LETTERS, TASK_CHANGES, TASK_HOT, TASK_RESETS, TASK_SUCCESS
+from tqctl_runtime.record.columns import DEAD_LETTERS, TASK_CHANGES, TASK_HOT, TASK_RESETS, TASK_SUCCESS, WINDOWS
 
 
 def insert(table: str, columns: Iterable[str], source: str = "") -> str:
@@ -75,6 +75,8 @@ ADD_LETTER = (
     insert("dead_letters", list(DEAD_LETTERS)[:8], "SELECT id, ?, handler, queue, ?, ?, ?, ? FROM tasks WHERE id = ?")
     + DO_NOTHING
 )
+#: The window of a task that was submitted later ends later: its fingerprint was free again.
+WINDOWS_CONFLICT = replacing(["fingerprint"], WINDOWS) + " WHERE excluded.ends_at > windows.ends_at"
 #: Parameters: section, key / id, state, changed_at.
 DELETE_SETTING = "DELETE FROM settings WHERE section = ? AND key = ?"
 WORKERS_CONFLICT = (

@@ -270,6 +270,17 @@ class QuarantineRow(Record, table=True):
     entry: bytes = _blob(optional=False)
 
 
+class WindowRow(Record, table=True):
+    """A unique window: until *ends_at*, submits with this *fingerprint* are answered with the task."""
+
+    __tablename__ = "windows"
+    __table_args__ = (Index("windows_ends", "ends_at"), STRICT_BY_KEY)
+
+    fingerprint: str = _key(primary=True)
+    task_id: str = _key()
+    ends_at: int = _big()
+
+
 class HealthRow(Record, table=True):
     """A stretch in which a check stayed at one level: *runs* of it from *at* to *seen_at*.
 

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Puts back into a closed namespace what is not a task: pauses, the catalogue, idempotency keys and tombstones of
--- tasks that ended lately. A key that a task holds already stays.
+-- Puts back into a closed namespace what is not a task: pauses, the catalogue, idempotency keys, unique windows
+-- and tombstones of tasks that ended lately. A key or a window that a task holds already stays.
 -- KEYS meta
 -- ARGV now, term, pauses: msgpack [[queue, until, why]...], catalogue: [[handler, row]...],
---   keys: [[key, task, fingerprint, ms left]...], tombstones: [[task, epoch, v, state, ms left]...]
+--   keys: [[key, task, fingerprint, ms left]...], windows: [[fingerprint, task, ms left]...],
+--   tombstones: [[task, epoch, v, state, ms left]...]
 -- Returns {now, journal's seq}
 -- Invariants: INV-6 INV-7
 --- include mending
@@ -22,7 +23,10 @@ for _, held in ipairs(cmsgpack.unpack(ARGV[5])) do
   local key = k_idem(held[1])
   redis.call('SET', key, held[2] .. ' ' .. held[3], 'PX', held[4], 'NX')
 end
-for _, tomb in ipairs(cmsgpack.unpack(ARGV[6])) do
+for _, window in ipairs(cmsgpack.unpack(ARGV[6])) do
+  redis.call('SET', k_unique(window[1]), window[2], 'PX', window[3], 'NX')
+end
+for _, tomb in ipairs(cmsgpack.unpack(ARGV[7])) do
   local key = k_tomb(tomb[1])
   -- No token: whoever still reports that it ended is told that it is late.
   redis.call('SET', key, string.format('%.0f %.0f %.0f ', tomb[2], tomb[3], tomb[4]), 'PX', tomb[5])
