@@ -135,6 +135,24 @@ def test_a_renewal_extends_the_trust_from_the_moment_it_was_sent(play: Callable[
     play(scenario)
 
 
+def test_a_leader_that_stood_still_begins_a_new_term_though_nobody_took_its_lease(
+    play: Callable[[Scenario], None],
+) -> None:
+    async def scenario(election: Election) -> None:
+        leader = election.candidate("only")
+        await leader.tick()
+        changed = leader.changed
+        election.clock.now += TRUST_SECONDS + 1
+        assert leader.term is None
+
+        await leader.tick()
+
+        assert changed.is_set()
+        assert leader.term == 2
+
+    play(scenario)
+
+
 def test_a_leader_that_cannot_renew_stops_before_its_lease_is_over(
     broker_address_url: str, play: Callable[[Scenario], None]
 ) -> None:

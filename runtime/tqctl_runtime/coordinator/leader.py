@@ -78,10 +78,10 @@ class Leader:
     async def tick(self) -> float:
         """One round: renew, or be elected where the lease is free; returns the seconds until the next one."""
         try:
+            if self._term is not None:
+                await self._renew()
             if self._term is None:
                 await self._campaign()
-            else:
-                await self._renew()
         except NotOpen as error:
             self.lose(error.message)
         except (TqctlError, TimeoutError) as error:
@@ -142,11 +142,14 @@ class Leader:
         assert self._term is not None
         started = self._clock()
         election = await self._ask(self._term)
-        if election.is_leader:
-            self._trusted_until = started + TRUST_SECONDS
-            self._check_trust()
-        else:
+        if not election.is_leader:
             self.doubt(f"{election.holder} leads in term {election.term}")
+        elif self._clock() >= self._trusted_until:
+            # Whoever looked since then saw no leader and stopped: only a new term begins everything anew.
+            _log.warning("the lease was renewed too late", term=self._term)
+            await self.resign()
+        else:
+            self._trusted_until = started + TRUST_SECONDS
 
     def _check_trust(self) -> None:
         if self._term is not None and self._clock() >= self._trusted_until:
