@@ -44,8 +44,9 @@ _RANGES = {
     "processes": (0, 1000),
     "workers": (0, 1000),
     "lease": (1_000, 86_400_000),
-    "payload_limit": (1, 512 * 2**20),
-    "result_limit": (1, 512 * 2**20),
+    # One row of the record must be written within a statement's time, or nothing behind it is recorded.
+    "payload_limit": (1, 64 * 2**20),
+    "result_limit": (1, 64 * 2**20),
 }
 _CHOICES = {"log_format": ("text", "json"), "log_level": ("debug", "info", "warning", "error")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.serializer import pack
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.record import Store, open_store
+from tqctl_runtime.record.batch import count_rows, final_tasks, merge
 from tqctl_runtime.record.write import Applied, Writer
 
 
@@ -47,8 +49,9 @@ def apply(writer: Writer, *entries: Entry) -> Applied:
         pack([b"S", 1.5, "tsk_x", 1, 2, "q", 5, 1, 0, 0, "", "", pack([1, "echo", b"{}", 0, *[None] * 6])]),
         pack([b"S", 1, "tsk_x", 1, 2, "q", "5,6", 1, 0, 0, "", "", pack([1, "echo", b"{}", 0, *[None] * 6])]),
         pack([b"S", 2**63, "tsk_x", 1, 2, "q", 5, 1, 0, 0, "", "", pack([1, "echo", b"{}", 0, *[None] * 6])]),
+        b"\x81\x91\x01\x02",
     ],
-    ids=["bytes", "short", "kind", "envelope", "layout", "cut off", "fraction", "text", "number"],
+    ids=["bytes", "short", "kind", "envelope", "layout", "cut off", "fraction", "text", "number", "list as key"],
 )
 def test_a_bad_entry_goes_into_quarantine_whole_and_the_drain_goes_on(
     store: Store, writer: Writer, journal: Journal, bad: bytes
@@ -83,6 +86,29 @@ def test_an_entry_that_nobody_of_ours_wrote_goes_into_quarantine(
     assert done.checkpoint.sequence == 2
     assert store.queries.count_tasks() == 2
     assert store.lookup.quarantined() == 1
+
+
+def test_what_the_database_has_no_room_for_goes_into_quarantine(
+    store: Store, writer: Writer, journal: Journal
+) -> None:
+    # More than an index of PostgreSQL takes, also compressed.
+    row = journal.submit(new_id("tsk"))
+    row[5] = secrets.token_hex(6_000)
+    entries = [journal.entry(journal.submit(new_id("tsk"))), journal.entry(row), journal.entry([b"K", 1, "a", "b", "c"])]
+
+    done = apply(writer, *entries)
+
+    assert [entry.sequence for entry in done.quarantined] == ([] if store.kind == "sqlite" else [2])
+    assert done.checkpoint.sequence == 3
+
+
+def test_an_entry_larger_than_what_msgpack_buffers_by_itself_is_read(journal: Journal) -> None:
+    task_id = new_id("tsk")
+    entry = journal.entry(journal.finish(task_id, result=b"x" * (101 * 2**20)))
+
+    assert set(merge([entry]).succeeded) == {task_id}
+    assert count_rows(entry) == 1
+    assert set(final_tasks([entry])) == {task_id}
 
 
 def test_a_missing_schema_is_no_reason_for_quarantine(empty_store_url: str, journal: Journal) -> None:

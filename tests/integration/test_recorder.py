@@ -51,6 +51,24 @@ def test_the_watermark_counts_what_the_journal_counts(stage: Stage) -> None:
     assert stage.store.lookup.quarantined() == 1
 
 
+@pytest.mark.parametrize("rows", [[b"F"], [b"T", 1, b"tsk_x", 1, 99, 0, b"", b""], [b"O", 1, 2, 3, 4]])
+@pytest.mark.parametrize("number", [{}, {"e": 1, "s": 2}], ids=["not ours", "numbered"])
+def test_a_recorder_that_follows_passes_what_stands_in_quarantine(
+    stage: Stage, rows: list[object], number: dict[str, int]
+) -> None:
+    (first,) = stage.submit()
+    stage.redis.xadd(stage.keys.build("journal"), {**number, "r": pack(rows)})
+    if number:
+        stage.redis.hincrby(stage.keys.meta, "seq", 1)
+    drain(stage.recorder(stage.elect("a")))
+    (second,) = stage.submit()
+
+    drain(stage.recorder(stage.elect("b")))
+
+    assert stage.store.lookup.quarantined() == 1
+    assert stage.states([first, second]) == {State.QUEUED}
+
+
 def submit_unreadable(stage: Stage) -> str:
     """The id of a task that runs, but whose submit the record cannot take."""
     wish = build_submission("echo", {})

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from msgpack import OutOfData, Unpacker, unpackb
+from msgpack import Unpacker, unpackb
 
 from tqctl_runtime.core.attempt import clean_text
 from tqctl_runtime.core.errors import PayloadError
@@ -159,7 +159,7 @@ def merge(entries: Iterable[JournalEntry]) -> Batch:
         Exception: of any kind where an entry is not what the broker's scripts write.
     """
     batch = Batch()
-    unpacker = Unpacker(raw=True, strict_map_key=False)
+    unpacker = _unpacker()
     end = 0
     for entry in entries:
         stream_id, epoch, data = entry.stream_id, entry.epoch, entry.rows
@@ -186,6 +186,11 @@ def merge(entries: Iterable[JournalEntry]) -> Batch:
         if unpacker.tell() != end:
             raise PayloadError(f"journal entry {stream_id} has more after its end")
     return batch
+
+
+def _unpacker() -> Any:
+    # A row may be larger than msgpack's own limit of 100 MiB: what fitted into Redis is read.
+    return Unpacker(raw=True, strict_map_key=False, max_buffer_size=0)
 
 
 def _text(data: bytes) -> str:
@@ -380,16 +385,29 @@ def final_tasks(entries: Iterable[JournalEntry]) -> dict[str, int]:
     """The tasks that *entries*, recorded already, left final, with their v: what a restarted recorder forgets again."""
     found: dict[str, int] = {}
     for entry in entries:
-        for row in _readable_rows(entry.rows):
-            kind = row[0]
-            code = row[5] if kind == b"F" else row[4] if kind in (b"T", b"O") else None
-            if code is None:
+        # What nobody of ours wrote is in quarantine, and nothing of it is recorded.
+        for row in _readable_rows(entry.rows) if entry.seq else ():
+            told = _told_state(row)
+            if told is None:
                 continue
-            if _STATES[code] in _FINAL:
-                found[row[2].decode()] = row[3]
+            task_id, v, state = told
+            if state in _FINAL:
+                found[task_id] = v
             else:
-                found.pop(row[2].decode(), None)
+                found.pop(task_id, None)
     return found
+
+
+#: Where the state stands in rows that may end a task, or begin it anew.
+_STATE_AT = {b"F": 5, b"T": 4, b"O": 4}
+
+
+def _told_state(row: Row) -> tuple[str, int, str] | None:
+    """Task, v and state that *row* tells; None where it tells none, or is in quarantine because nobody understands it."""
+    try:
+        return row[2].decode(), int(row[3]), _STATES[row[_STATE_AT[row[0]]]]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def count_rows(entry: JournalEntry) -> int:
@@ -398,12 +416,12 @@ def count_rows(entry: JournalEntry) -> int:
 
 
 def _readable_rows(data: bytes) -> Iterator[Row]:
-    unpacker = Unpacker(raw=True, strict_map_key=False)
+    unpacker = _unpacker()
     unpacker.feed(data)
     while True:
         try:
             row = unpacker.unpack()
-        except (OutOfData, ValueError):
+        except Exception:  # noqa: BLE001  msgpack has many for bytes that are not its own
             return
         if isinstance(row, list) and row:
             yield row

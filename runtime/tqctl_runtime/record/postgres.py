@@ -233,7 +233,8 @@ class PostgresDatabase(Database):
         """*error* in our words."""
         import psycopg
 
-        if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+        too_large = psycopg.errors.ProgramLimitExceeded
+        if isinstance(error, psycopg.DataError | psycopg.IntegrityError | too_large):
             return BadData(_short(error))
         if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
             return ConfigError(f"the record's schema is not up to date: {_short(error)}", hint="tqctl db upgrade")

@@ -141,7 +141,8 @@ class Writer:
         try:
             batch = merge(entries)
             self._commit(entries, done, batch)
-        except (RecordUnavailable, LeaseLost):
+        except (RecordUnavailable, LeaseLost, OSError, MemoryError):
+            # No fault of an entry.
             raise
         except Exception as error:
             if isinstance(error, TqctlError) and error.code == "config":
