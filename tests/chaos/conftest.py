@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ from tests.support.servers import MissingServerError, redis_binary, require_serv
 
 T = TypeVar("T")
 SCALE, SEED = "TQCTL_CHAOS_SCALE", "TQCTL_CHAOS_SEED"
+HAS_FAILED = pytest.StashKey[bool]()
 PAIRS = ("valkey+sqlite", "redis7+postgresql")
 
 
@@ -40,6 +41,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in set(left)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know that their test failed."""
+    report = yield
+    item.stash[HAS_FAILED] = item.stash.get(HAS_FAILED, False) or report.failed
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -151,5 +162,6 @@ def make_stage(
         environment = Environment(pair, tmp_path, server.url, database_url)
         with Stage(environment, server, random.Random(f"{seed} {request.node.name}")) as made:
             yield made
+            made.has_failed = request.node.stash.get(HAS_FAILED, False)
     finally:
         server.stop()

@@ -52,6 +52,8 @@ class Stage:
     concurrency: int = 4
     #: What was done to the world, in order: printed when something does not hold.
     faults: list[str] = field(default_factory=list)
+    #: Set where the test failed: a fixture is not told by an exception.
+    has_failed: bool = False
     _closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class Stage:
     ) -> None:
         self.environment.kill_all()
         self._closing.close()
-        if error is not None:
+        if error is not None or self.has_failed:
             self._keep_journal()
             self._tell_all()
 

@@ -14,7 +14,7 @@ from tests.integration.worker_world import TERM, World, lines_of
 from tests.support.proxy import Proxy
 from tests.support.servers import RedisServer
 from tests.support.wait import wait_until
-from tqctl_runtime.broker import leader_calls
+from tqctl_runtime.broker import leader_calls, worker_calls
 from tqctl_runtime.broker.views import LiveWorker
 from tqctl_runtime.core.states import State
 
@@ -160,6 +160,27 @@ def test_a_worker_behind_half_open_connections_takes_tasks_again(
         (task,) = world.until_state(State.SUCCEEDED, *world.submit("noop"))
         assert (task.attempts, task.deaths) == (1, 0)
         assert worker.is_running()
+
+
+@pytest.mark.slow  # a registration without answer has to time out first
+def test_a_worker_that_was_taken_for_dead_before_it_heard_of_its_registration_joins_under_another_id(
+    own_redis: RedisServer, namespace: str, tmp_path: Path
+) -> None:
+    with Proxy(own_redis.url) as proxy, World(own_redis.url, namespace, tmp_path) as world:
+        # The server must know the script by its hash: it cannot be sent whole on a link without answers.
+        world.wire.call(worker_calls.register(world.keys, "other", lease_ms=600_000, info={}, rows=[]))
+        proxy.pause("down")
+        worker = world.begin_worker(redis_url=proxy.url, lease=1_500)
+        wait_until(lambda: len(world.overview().workers) == 2, "its first registration")
+        world.until(lambda: len(world.overview().workers) == 1, "its end")
+        proxy.strand()
+        proxy.resume()
+        wait_until(worker.is_running, "a ready worker")
+        rows = [(row[2].decode(), row[3].decode()) for row in world.rows("W")]
+        steps = [(worker_id, step) for worker_id, step in rows if worker_id != "other"]
+        (first, *_), (second, *_) = steps[0], steps[-1]
+        assert steps == [(first, "live"), (first, "lost"), (second, "live")]
+        assert first != second
 
 
 def test_a_deaf_worker_that_goes_on_renewing_tells_how_long_it_has_claimed_nothing(world: World) -> None:

@@ -43,7 +43,7 @@ def test_a_worker_joins_with_its_lease_and_its_handlers(rig: Rig) -> None:
     rows = [{"name": "echo", "queue": "default"}, {"name": "mail", "queue": "mail"}]
     call = worker_calls.register(rig.keys, "w1", lease_ms=LEASE, info={"name": "a"}, rows=rows, now=rig.now)
     with rig.changes() as seen:
-        assert rig.do(call) == NOW
+        assert rig.do(call)
     echo, mail = b'{"name": "echo", "queue": "default"}', b'{"name": "mail", "queue": "mail"}'
     assert seen.keys == {
         "leases/w1": NOW + LEASE,
@@ -66,6 +66,26 @@ def test_only_a_changed_catalogue_row_is_told_again(rig: Rig) -> None:
         '{"name": "echo", "queue": "default"}',
         '{"name": "echo", "queue": "mail"}',
     ]
+
+
+def test_a_worker_that_asks_again_is_renewed_while_its_lease_stands(rig: Rig) -> None:
+    for is_first in (True, False):
+        call = worker_calls.register(
+            rig.keys, "w1", lease_ms=LEASE, info={}, rows=[], is_first=is_first, now=rig.now + 10 * (not is_first)
+        )
+        with rig.changes() as seen:
+            assert rig.do(call)
+    assert seen.keys == {"leases/w1": NOW + 10 + LEASE}
+
+
+def test_a_worker_that_asks_again_after_its_lease_is_unknown(led: Rig) -> None:
+    led.join("w1")
+    die(led)
+    with led.changes() as seen:
+        assert not led.do(
+            worker_calls.register(led.keys, "w1", lease_ms=LEASE, info={}, rows=[], is_first=False, now=led.now)
+        )
+    assert (seen.keys, seen.rows) == ({}, [])
 
 
 # --- heartbeat

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqctl_runtime.broker.call import Call, script_call, text
+from tqctl_runtime.broker.call import Call, Word, script_call, text
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.core.serializer import pack_for_lua
 from tqctl_runtime.core.states import OUTCOME_CODES, Outcome
@@ -161,13 +161,18 @@ def register(
     lease_ms: int,
     info: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
+    is_first: bool = True,
     now: int = 0,
-) -> Call[int]:
-    """Join under a fresh id with the catalogue *rows* of its handlers; returns the server's time in ms."""
-    args: list[str] = []
+) -> Call[bool]:
+    """Join under a fresh id with the catalogue *rows* of its handlers.
+
+    Returns whether the worker is a member. False only where the call is not the first one with this id: its lease was
+    over meanwhile, and it must join under a new one.
+    """
+    words: list[Word] = [worker, lease_ms, int(is_first), json.dumps(info)]
     for row in rows:
-        args += [row["name"], json.dumps(row, sort_keys=True)]
-    return script_call(keys, "register", lambda r: int(r[0]), worker, lease_ms, json.dumps(info), *args, now=now)
+        words += [row["name"], json.dumps(row, sort_keys=True)]
+    return script_call(keys, "register", lambda r: r[1] == 1, *words, now=now)
 
 
 def deregister(keys: Keys, worker: str, *, now: int = 0) -> Call[int]:

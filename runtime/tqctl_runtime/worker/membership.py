@@ -15,6 +15,7 @@ from tqctl_runtime.broker.worker_calls import register
 from tqctl_runtime.config import PREFIX
 from tqctl_runtime.core.clock import boot_seconds, now_ms
 from tqctl_runtime.core.errors import BrokerUnavailable
+from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.needs import KNOWN_NEEDS
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import DEFAULT_QUEUE
@@ -31,7 +32,7 @@ def secrets_of(settings: Settings) -> dict[str, str]:
 
 
 class Membership:
-    """Registers the worker under an id. *rows* are the catalogue rows of its handlers."""
+    """Registers the worker. *rows* are the catalogue rows of its handlers."""
 
     def __init__(self, keys: Keys, link: Link, settings: Settings, *, name: str, version: str) -> None:
         self.name = name
@@ -82,24 +83,43 @@ class Membership:
             "lacks": self.lacks,
         }
 
-    async def register(self, worker: str, is_over: Callable[[], bool]) -> float | None:
-        """Register as *worker*, however long the broker takes to be there.
+    async def join(self, is_over: Callable[[], bool]) -> tuple[str, float] | None:
+        """Join under a fresh id, however long the broker takes to be there.
 
-        Returns when the call began, by ``boot_seconds``: the lease counts from there; None once *is_over*.
+        Returns the id and when the call that was answered began, by ``boot_seconds``: the lease counts from there; None
+        once *is_over*.
         """
+        while True:
+            worker = new_id("wrk")
+            answer = await self._register(worker, is_over, is_first=True)
+            if answer is None:
+                return None
+            is_member, start = answer
+            if is_member:
+                return worker, start
+
+    async def renew(self, worker: str, is_over: Callable[[], bool]) -> None:
+        """Tell the broker what *worker* offers now. Where its lease is over, its next heartbeat is told so."""
+        await self._register(worker, is_over, is_first=False)
+
+    async def _register(self, worker: str, is_over: Callable[[], bool], *, is_first: bool) -> tuple[bool, float] | None:
+        """Whether *worker* is a member, and when the answered call began; None once *is_over*."""
         pause, reminder = 0.1, Reminder()
         while not is_over():
             start = boot_seconds()
-            call = register(self._keys, worker, lease_ms=self._settings.lease, info=self.info(), rows=self.rows)
+            lease, info = self._settings.lease, self.info()
+            call = register(self._keys, worker, lease_ms=lease, info=info, rows=self.rows, is_first=is_first)
             try:
-                await self._link.call(call)
+                is_member = await self._link.call(call)
             except BrokerUnavailable as error:
                 self._obstacle = error
+                # It may have been carried out, and the lease that it took may be over before the next one arrives.
+                is_first = False
                 if reminder.is_due(error.message, start):
                     log.warning("waiting for the broker: %s; to check: tqctl doctor", error.message)
             else:
                 self._obstacle = None
-                return start
+                return is_member, start
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
         return None

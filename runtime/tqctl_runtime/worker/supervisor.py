@@ -12,7 +12,6 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.worker_calls import Claimed, deregister
 from tqctl_runtime.core.errors import TqctlError
-from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF
 from tqctl_runtime.core.serializer import unpack
 from tqctl_runtime.core.settings import Settings
@@ -160,10 +159,10 @@ class Supervisor:
 
     async def _join(self) -> None:
         """Become a member under a fresh id."""
-        worker = new_id("wrk")
-        start = await self._member.register(worker, self._stop_asked.is_set)
-        if start is None:
+        joined = await self._member.join(self._stop_asked.is_set)
+        if joined is None:
             return
+        worker, start = joined
         self.worker = worker
         self._heartbeat.renewed(start)
         self.lane.join(worker, self._member.queues)
@@ -205,7 +204,7 @@ class Supervisor:
     async def _reload(self) -> None:
         try:
             await self._start_nursery()
-            await self._member.register(self.worker, self._stop_asked.is_set)
+            await self._member.renew(self.worker, self._stop_asked.is_set)
         except TqctlError as error:
             log.error("nothing was reloaded: %s", error.message)
             return
