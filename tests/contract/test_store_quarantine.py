@@ -88,13 +88,15 @@ def test_an_entry_that_nobody_of_ours_wrote_goes_into_quarantine(
     assert store.lookup.quarantined() == 1
 
 
-def test_what_the_database_has_no_room_for_goes_into_quarantine(
-    store: Store, writer: Writer, journal: Journal
-) -> None:
+def test_what_the_database_has_no_room_for_goes_into_quarantine(store: Store, writer: Writer, journal: Journal) -> None:
     # More than an index of PostgreSQL takes, also compressed.
     row = journal.submit(new_id("tsk"))
     row[5] = secrets.token_hex(6_000)
-    entries = [journal.entry(journal.submit(new_id("tsk"))), journal.entry(row), journal.entry([b"K", 1, "a", "b", "c"])]
+    entries = [
+        journal.entry(journal.submit(new_id("tsk"))),
+        journal.entry(row),
+        journal.entry([b"K", 1, "a", "b", "c"]),
+    ]
 
     done = apply(writer, *entries)
 

@@ -18,11 +18,17 @@ from tests.integration.loss import (
 )
 from tests.integration.recorder_stage import Stage
 from tqctl_runtime.broker import calls, leader_calls, views, worker_calls
+from tqctl_runtime.broker.repair_calls import SILENT_MS, survey
+from tqctl_runtime.client.shapes import Packed
+from tqctl_runtime.coordinator import repair as repair_module
+from tqctl_runtime.coordinator.recorder import split
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.errors import NeedsRepair
-from tqctl_runtime.core.serializer import unpack_stream
+from tqctl_runtime.core.serializer import pack, unpack, unpack_stream
 from tqctl_runtime.core.states import Outcome, State
-from tqctl_runtime.core.submission import build_submission
+from tqctl_runtime.core.submission import ENVELOPE_LAYOUT, build_submission
+from tqctl_runtime.record import mend as mend_module
+from tqctl_runtime.record.mend import Mender
 
 
 def look(stage: Stage, *ids: str) -> list[views.LiveTask]:
@@ -354,3 +360,61 @@ def test_a_new_record_beside_a_redis_that_forgot_nothing_is_filled_by_the_journa
     record(stage)
 
     assert stage.states(ids) == {State.QUEUED}
+
+
+# --- repairs that take long, and what they cannot record
+
+
+def test_a_repair_shows_that_it_lives_between_two_batches_of_a_slow_record(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(4):
+        stage.submit()
+    stage.redis.hdel(stage.keys.meta, "epoch")
+    whole, alive = Mender.drain, []
+
+    def slow(self: Mender, *rest: Any, **more: Any) -> Any:
+        alive.append(stage.wire.call(survey(stage.keys)).is_under_repair)
+        stage.redis.hincrby(stage.keys.meta, "repair_at", -SILENT_MS * 2 // 3)
+        return whole(self, *rest, **more)
+
+    monkeypatch.setattr(Mender, "drain", slow)
+    monkeypatch.setattr(repair_module, "split", lambda entries: split(entries, 1))
+
+    reopen(stage)
+
+    assert alive == [True] * 4
+
+
+def test_a_live_task_that_the_record_cannot_take_goes_into_quarantine_and_the_namespace_opens(stage: Stage) -> None:
+    good = stage.submit(60)
+    wish = build_submission("echo", {})
+    bad = Packed(wish.id, wish.head(), pack([ENVELOPE_LAYOUT + 1, "echo", b"{}", 0, *[None] * 6]))
+    stage.wire.call(calls.submit(stage.keys, [bad]))
+    good += stage.submit(60)
+    record(stage)
+    stage.redis.hdel(stage.keys.meta, "epoch")
+
+    assert reopen(stage) == 2
+
+    assert stage.live() == set(good)
+    rows = stage.store.database.rows("SELECT stream_id, epoch, entry FROM quarantine WHERE sequence = 0")
+    assert [row[:2] for row in rows] == [(f"task {wish.id}", 1)]
+    assert unpack(bytes(rows[0][2]))[0] == wish.id
+
+
+def test_more_keys_and_windows_than_one_page_come_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mend_module, "CHUNK", 3)
+    wanted = [build_submission("echo", {"n": n}, idempotency_key=f"k{n}", unique_ms=600_000) for n in range(8)]
+    stage.wire.call(calls.submit(stage.keys, wanted))
+    stage.finish(stage.claim(), Detail(result=b"1"))
+    record(stage)
+    assert stage.live() == set()
+    lose_everything(stage)
+    reopen(stage)
+
+    again = [build_submission("echo", {"n": n}, idempotency_key=f"k{n}") for n in range(8)]
+    alike = [build_submission("echo", {"n": n}, unique_ms=1) for n in range(8)]
+    answers = stage.wire.call(calls.submit(stage.keys, [*again, *alike])).accepted
+
+    assert [one.id for one in answers] == [one.id for one in wanted] * 2

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Journal bytes in one transaction, about 2,000 tasks: more gains little, and SQLite's must end within 100 ms.
 BATCH_BYTES = 524_288
-#: Entries in one read; with entries of 256 KiB the first read of a backlog holds 128 MiB at most.
-MAX_ENTRIES, _FIRST_ENTRIES = 512, 64
+#: Entries in one read at most, and in the first one, whose sizes nobody knows: with entries of 256 KiB it is 16 MiB.
+MAX_ENTRIES, FIRST_ENTRIES = 512, 64
 #: Seconds between two signs of life, and the longest wait for entries: a stop is noticed after it.
 PUBLISH_SECONDS, _BLOCK_SECONDS = 1.0, 0.5
 #: How long the journal keeps what is recorded, ms: a record that lost its last second finds it there.
@@ -49,7 +49,7 @@ class Recorder:
         self._writer = store.writer(term)
         self._term = term
         self._checkpoint: Checkpoint | None = None
-        self._count = _FIRST_ENTRIES
+        self._count = FIRST_ENTRIES
         #: Where the second look at what is recorded already has come to; None once it is over.
         self._again: str | None = None
         self._again_until = _START
@@ -91,6 +91,8 @@ class Recorder:
         found = assess(checkpoint, seen, self._wire.address.display)
         if not found.is_usable:
             raise NeedsRepair(found.message, hint=_HINT)
+        # What was read last may have been too much for the time there is.
+        self._count = FIRST_ENTRIES
         self._again, self._again_until = _START, checkpoint.stream_id
         self._staying.clear()
         self._quarantined = self._writer.quarantined(checkpoint.epoch)
@@ -106,7 +108,7 @@ class Recorder:
         call = read_journal(self._keys, checkpoint.stream_id, count=self._count, block_ms=block)
         entries = self._wire.call(call)
         if entries:
-            self._count = _next_count(entries)
+            self._count = next_count(entries)
             entries = _in_sequence(checkpoint, entries)
         return entries
 
@@ -212,7 +214,7 @@ def _in_sequence(checkpoint: Checkpoint, entries: list[Entry]) -> list[Entry]:
     return entries
 
 
-def _next_count(entries: Sequence[Entry]) -> int:
+def next_count(entries: Sequence[Entry]) -> int:
     """As many entries as make a batch, by the size of those just read."""
     size = sum(len(entry.rows) for entry in entries) // len(entries) + 1
     return min(max(BATCH_BYTES // size, 1), MAX_ENTRIES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +27,7 @@ from tqctl_runtime.broker.repair_calls import (
     wipe,
 )
 from tqctl_runtime.broker.views import LiveTask, read_line
-from tqctl_runtime.coordinator.recorder import MAX_ENTRIES, order, split
+from tqctl_runtime.coordinator.recorder import FIRST_ENTRIES, next_count, order, split
 from tqctl_runtime.core.errors import LeaseLost, UnderRepair
 from tqctl_runtime.core.states import FINAL, STATE_CODES
 from tqctl_runtime.observe.logging import get_logger
@@ -167,22 +167,22 @@ class Repair:
 
     def _drain(self, mender: Mender, history: _History) -> None:
         """Record all that the journal has and the record has not."""
-        after = "0-0"
-        while entries := self._ask(read_journal(self._keys, after, count=MAX_ENTRIES)):
-            after = entries[-1].stream_id
+        after, count = "0-0", FIRST_ENTRIES
+        while entries := self._ask(read_journal(self._keys, after, count=count)):
+            after, count = entries[-1].stream_id, next_count(entries)
+            self._beat()
             wanted = [history.own(entry) for entry in entries if not history.has(entry)]
             for batch in split(wanted) if wanted else ():
                 done = mender.drain(batch, history.checkpoint, guards_ends=history.went_back)
                 self._counts.entries += len(batch)
                 self._counts.quarantined += len(done.quarantined)
-            self._beat()
+                # A read may be many batches, and each may take as long as a slow database takes.
+                self._beat()
 
     def _copy(self, mender: Mender, history: _History) -> None:
         """Record live tasks that the record knows older or not, and ends that only a tombstone tells of."""
-        live: set[str] = set()
         for lines in self._lines():
             tasks = [read_line(task_id, history.base, raw) for task_id, raw in lines]
-            live.update(task.id for task in tasks)
             known = mender.versions([task.id for task in tasks])
             wanted = []
             for task in tasks:
@@ -190,19 +190,19 @@ class Repair:
                 if version < task.version and not (history.went_back and version >= 0 and state in FINAL):
                     wanted.append(task)
             for part in _parts(wanted, _ENVELOPES):
-                mender.copy(self._whole(part), history.now)
-                self._counts.copied += len(part)
+                whole = self._whole(part)
+                refused = mender.copy(whole, history.now)
+                self._counts.copied += len(whole) - len(refused)
+                self._counts.quarantined += len(refused)
             self._beat()
         for chunk in mender.open_versions():
-            absent = [(task_id, version) for task_id, version in chunk if task_id not in live]
-            self._end(mender, absent, history.now)
+            self._end(mender, chunk, history.now)
 
-    def _end(self, mender: Mender, absent: Sequence[tuple[str, int]], at: int) -> None:
-        if not absent:
-            return
-        tombs = self._ask(tombstones(self._keys, [task_id for task_id, _ in absent]))
+    def _end(self, mender: Mender, known: Sequence[tuple[str, int]], at: int) -> None:
+        # A live task has no tombstone, so that nobody need remember which are live.
+        tombs = self._ask(tombstones(self._keys, [task_id for task_id, _ in known]))
         ended = []
-        for (task_id, version), tomb in zip(absent, tombs, strict=True):
+        for (task_id, version), tomb in zip(known, tombs, strict=True):
             if tomb is not None and (tomb[0] << 32 | tomb[1]) > version:
                 ended.append((task_id, tomb[0] << 32 | tomb[1], tomb[2]))
         if ended:
@@ -250,20 +250,24 @@ class Repair:
             until = int(json.loads(why).get("until", 0)) if section == "pause" else -1
             if until == 0 or until > now:
                 pauses.append((queue, until, why))
-        handlers = mender.handlers()
-        held = [(key, task, mark, ended + KEY_MS - now) for key, task, mark, ended in mender.keys(now - KEY_MS)]
-        windows = [(mark, task, ends - now) for mark, task, ends in mender.windows(now)]
         tombs = [
             (task_id, version >> 32, version & 0xFFFFFFFF, STATE_CODES[state], ended + TOMB_MS - now)
             for task_id, version, state, ended in mender.ended_lately(now - TOMB_MS, MAX_TOMBS)
         ]
-        rest: dict[str, Sequence[Any]] = {"pauses": pauses, "handlers": handlers}
-        rest |= {"held": held, "windows": windows, "tombs": tombs}
-        for name, items in rest.items():
-            for part in _parts(items, CHUNK):
+        held = (
+            [(key, task, mark, ended + KEY_MS - now) for key, task, mark, ended in page]
+            for page in mender.keys(now - KEY_MS)
+        )
+        windows = ([(mark, task, ends - now) for mark, task, ends in page] for page in mender.windows(now))
+        rest: dict[str, Iterable[Sequence[Any]]] = {"pauses": [pauses], "handlers": [mender.handlers()]}
+        rest |= {"held": held, "windows": windows, "tombs": [tombs]}
+        for name, pages in rest.items():
+            count = 0
+            for part in (part for page in pages for part in _parts(page, CHUNK)):
                 named: dict[str, Any] = {name: part}
                 self._ask(restore(self._keys, term=self._term, **named))
-            setattr(self._counts, name, len(items))
+                count += len(part)
+            setattr(self._counts, name, count)
 
     def _open(self) -> Opened:
         call = open_gate(self._keys, epoch=self._epoch, pairing=self._pairing, repair_term=self._term)

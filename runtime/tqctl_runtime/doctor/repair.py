@@ -112,8 +112,8 @@ class Mending:
             only_live=len(only_live),
             settings=len(reader.settings()),
             handlers=len(reader.handlers()),
-            keys=len(reader.keys(now_ms() - KEY_MS)),
-            windows=len(reader.windows(now_ms())),
+            keys=sum(map(len, reader.keys(now_ms() - KEY_MS))),
+            windows=sum(map(len, reader.windows(now_ms()))),
         )
 
     def repair(self, holder: str) -> Counts:

@@ -403,7 +403,7 @@ _STATE_AT = {b"F": 5, b"T": 4, b"O": 4}
 
 
 def _told_state(row: Row) -> tuple[str, int, str] | None:
-    """Task, v and state that *row* tells; None where it tells none, or is in quarantine because nobody understands it."""
+    """Task, v and state that *row* tells; None where it tells none, or where nobody understands it."""
     try:
         return row[2].decode(), int(row[3]), _STATES[row[_STATE_AT[row[0]]]]
     except (LookupError, TypeError, ValueError, AttributeError):

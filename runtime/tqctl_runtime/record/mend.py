@@ -10,17 +10,20 @@ from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import LeaseLost
 from tqctl_runtime.core.ids import TAIL_LENGTH
+from tqctl_runtime.core.serializer import pack
 from tqctl_runtime.core.states import FINAL, State
 from tqctl_runtime.core.submission import Envelope, fingerprint
 from tqctl_runtime.record.batch import FINISHED, REASON, STATE, VERSION, Batch, JournalEntry
 from tqctl_runtime.record.columns import TASK_ORDER
 from tqctl_runtime.record.lookup import Lookup
-from tqctl_runtime.record.write import Applied, Checkpoint, Writer
+from tqctl_runtime.record.write import QUARANTINE_ENTRY, Applied, Checkpoint, Writer, is_outage, told
 
 #: States out of which something still happens, in the order in which a repair puts their tasks back.
 OPEN_STATES = (State.RUNNING, State.QUEUED, State.RETRYING, State.SCHEDULED)
 #: Rows of one read.
 CHUNK = 1_000
+#: Later than every instant, ms.
+_NEVER = 2**62
 
 _HOLD = "UPDATE checkpoint SET committed_at = ? WHERE id = 1 AND term = ?"
 _RESTART = (
@@ -45,10 +48,14 @@ _OPEN_VERSIONS = (
 _COUNT = "SELECT COUNT(*) FROM tasks WHERE state = ?"
 _KEYS = (
     "SELECT idempotency_key, id, fingerprint, finished_at FROM tasks "
-    "WHERE idempotency_key IS NOT NULL AND finished_at > ? ORDER BY finished_at DESC"
+    "WHERE idempotency_key IS NOT NULL AND finished_at > ? AND (finished_at, id) < (?, ?) AND finished_at <= ? "
+    "ORDER BY finished_at DESC, id DESC LIMIT ?"
 )
 _ENDED = "SELECT id, version, state, finished_at FROM tasks WHERE state = ? AND finished_at > ? LIMIT ?"
-_WINDOWS = "SELECT fingerprint, task_id, ends_at FROM windows WHERE ends_at > ?"
+_WINDOWS = (
+    "SELECT fingerprint, task_id, ends_at FROM windows "
+    "WHERE ends_at > ? AND fingerprint > ? ORDER BY fingerprint LIMIT ?"
+)
 _SETTINGS = "SELECT section, key, value FROM settings ORDER BY section, key"
 _HANDLERS = "SELECT name, row FROM handlers ORDER BY name"
 
@@ -96,12 +103,31 @@ class Mender(Writer):
         self._guards_ends = guards_ends
         return self.apply(entries, checkpoint)
 
-    def copy(self, tasks: Iterable[Live], at: int) -> None:
-        """Record live *tasks* as they are; one that the record knows in a later version stays as it was."""
-        batch = Batch()
-        for task in tasks:
-            _add_live(batch, task, at)
-        self._write(batch)
+    def copy(self, tasks: Sequence[Live], at: int) -> list[str]:
+        """Record live *tasks* as they are; one that the record knows in a later version stays as it was.
+
+        One that cannot be recorded is put into quarantine, alone. Returns the ids of those.
+        """
+        try:
+            batch = Batch()
+            for task in tasks:
+                _add_live(batch, task, at)
+            self._write(batch)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            if len(tasks) == 1:
+                self._keep(tasks[0], error)
+                return [tasks[0].id]
+            middle = len(tasks) // 2
+            return self.copy(tasks[:middle], at) + self.copy(tasks[middle:], at)
+        return []
+
+    def _keep(self, task: Live, error: Exception) -> None:
+        row = (task.version >> 32, f"task {task.id}", 0, now_ms(), told(error), pack(list(task)))
+        with self._database.transaction():
+            self._hold()
+            self._database.execute(QUARANTINE_ENTRY, row)
 
     def end(self, tasks: Iterable[tuple[str, int, State]], at: int) -> None:
         """Record that tasks, (id, version, state), ended; how is not known any more."""
@@ -144,13 +170,19 @@ class Mender(Writer):
         """How many tasks have not ended."""
         return sum(self._database.rows(_COUNT, (str(state),))[0][0] for state in OPEN_STATES)
 
-    def keys(self, since: int) -> list[tuple[str, str, str, int]]:
+    def keys(self, since: int) -> Iterator[list[tuple[str, str, str, int]]]:
         """Key, task, fingerprint and end (ms) of idempotency keys whose task ended after *since*, latest first."""
-        return [(row[0], row[1], row[2] or "", row[3]) for row in self._database.rows(_KEYS, (since,))]
+        at, last = _NEVER, ""
+        while rows := self._database.rows(_KEYS, (since, at, last, at, CHUNK)):
+            yield [(row[0], row[1], row[2] or "", row[3]) for row in rows]
+            at, last = rows[-1][3], rows[-1][1]
 
-    def windows(self, now: int) -> list[tuple[str, str, int]]:
+    def windows(self, now: int) -> Iterator[list[tuple[str, str, int]]]:
         """Fingerprint, task and end (ms) of the unique windows that end after *now*."""
-        return [(row[0], row[1], row[2]) for row in self._database.rows(_WINDOWS, (now,))]
+        last = ""
+        while rows := self._database.rows(_WINDOWS, (now, last, CHUNK)):
+            yield [(row[0], row[1], row[2]) for row in rows]
+            last = rows[-1][0]
 
     def ended_lately(self, since: int, limit: int) -> list[tuple[str, int, State, int]]:
         """Id, version, state and end (ms) of at most *limit* tasks of each final state that ended after *since*."""

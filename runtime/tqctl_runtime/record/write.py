@@ -23,7 +23,7 @@ _ADVANCE = (
     "UPDATE checkpoint SET epoch = ?, stream_id = ?, sequence = ?, rows = ?, bytes = ?, committed_at = ? "
     "WHERE id = 1 AND pairing = ? AND term = ? AND epoch = ? AND stream_id = ? AND sequence = ?"
 )
-_QUARANTINE = statements.insert("quarantine", QUARANTINE) + statements.DO_NOTHING
+QUARANTINE_ENTRY = statements.insert("quarantine", QUARANTINE) + statements.DO_NOTHING
 _NEXT_TERM = (
     "INSERT INTO terms (role, term, holder, elected_at) VALUES (?, ?, ?, ?) ON CONFLICT (role) DO UPDATE SET "
     "term = CASE WHEN terms.term < excluded.term THEN excluded.term ELSE terms.term + 1 END, "
@@ -141,11 +141,8 @@ class Writer:
         try:
             batch = merge(entries)
             self._commit(entries, done, batch)
-        except (RecordUnavailable, LeaseLost, OSError, MemoryError):
-            # No fault of an entry.
-            raise
         except Exception as error:
-            if isinstance(error, TqctlError) and error.code == "config":
+            if is_outage(error):
                 raise
             if len(entries) == 1:
                 self._set_aside(entries[0], done, error)
@@ -166,11 +163,11 @@ class Writer:
 
     def _set_aside(self, entry: JournalEntry, done: Applied, error: Exception) -> None:
         reached = _reached(done.checkpoint, [entry], count_rows(entry), len(entry.rows))
-        text = clean_text(f"{type(error).__name__}: {error}", _ERROR_LIMIT)
+        text = told(error)
         row = (entry.epoch, entry.stream_id, entry.seq, now_ms(), text, entry.rows)
         with self._database.transaction():
             self._advance(done.checkpoint, reached)
-            self._database.execute(_QUARANTINE, row)
+            self._database.execute(QUARANTINE_ENTRY, row)
         done.checkpoint = reached
         done.quarantined.append(Quarantined(entry.stream_id, entry.seq, text))
 
@@ -179,6 +176,18 @@ class Writer:
         where = (old.pairing, self.term, old.epoch, old.stream_id, old.sequence)
         if self._database.execute(_ADVANCE, (*values, *where)) != 1:
             raise LeaseLost(f"term {self.term} of the recorder is over: somebody else moved the checkpoint")
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether *error* would meet every batch now: what is written is not to blame."""
+    if isinstance(error, TqctlError) and error.code == "config":
+        return True
+    return isinstance(error, RecordUnavailable | LeaseLost | OSError | MemoryError)
+
+
+def told(error: Exception) -> str:
+    """*error* as a row in quarantine tells it."""
+    return clean_text(f"{type(error).__name__}: {error}", _ERROR_LIMIT)
 
 
 def _reached(old: Checkpoint, entries: Sequence[JournalEntry], rows: int, size: int) -> Checkpoint:
