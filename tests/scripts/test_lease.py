@@ -325,6 +325,16 @@ def test_a_late_finish_after_the_reaper_is_stale_and_counted(led: Rig) -> None:
     assert led.finish(again, Outcome.SUCCEEDED, "w2") == FINISHED
 
 
+def test_the_late_word_of_a_worker_that_was_cut_off_takes_no_death_back(led: Rig) -> None:
+    (one,) = hold(led, "A")
+    led.start(one)
+    die(led)
+    with led.changes() as seen:
+        assert led.finish(one, Outcome.RELEASED, "w2") == STALE
+    assert seen.rows == []
+    assert (led.live("A").deaths, led.live("A").is_suspect) == (1, True)
+
+
 def test_a_finish_after_the_lease_but_before_the_reaper_counts(led: Rig) -> None:
     (one,) = hold(led, "A")
     led.now += 10 * LEASE
