@@ -183,6 +183,23 @@ def test_a_wait_outlives_a_lost_connection(
         assert waiting.result(30) == 1
 
 
+def test_a_wait_outlives_a_connection_that_is_lost_while_it_begins(
+    side: Side, make_face: Callable[[Settings], Face], background: Callable[..., Future[Any]], pair: Environment
+) -> None:
+    assert pair.redis_url is not None
+    with Proxy(pair.redis_url) as proxy:
+        client = make_face(replace(side.settings, redis_url=proxy.url))
+        task_id = client.do("submit", "compute")
+        proxy.pause("down")
+        waiting = background(client.do, "wait", task_id, 30)
+        side.wait_watched(task_id)
+        proxy.cut()
+        proxy.resume()
+        side.work(result=b"1")
+        side.record()
+        assert waiting.result(30) == 1
+
+
 def test_without_a_broker_a_wait_is_answered_by_the_record(
     side: Side, client: Face, make_face: Callable[[Settings], Face]
 ) -> None:

@@ -43,6 +43,8 @@ class Link:
         self.address = address
         #: How often a connection was given up: while it stays, the server is the one that it was.
         self.drops = 0
+        #: Whether a connection was ever made: from then on a server that is not there is one that went away.
+        self.was_connected = False
         self._connect_timeout = connect_timeout
         self._idle: list[AbstractConnection] = []
         self._places = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -197,6 +199,7 @@ class Link:
         except RedisError as error:
             text = _error_text(error)
             raise refused(self.address, text) if text else lost(self.address, error) from None
+        self.was_connected = True
 
     async def _subscribe(self, connection: AbstractConnection, channels: Sequence[str]) -> None:
         whole = False

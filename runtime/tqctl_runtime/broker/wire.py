@@ -182,10 +182,11 @@ class Wire:
         self.address = address
         #: How often a connection was given up: while it stays, the server is the one that it was.
         self.drops = 0
+        #: Whether a connection was ever made: from then on a server that is not there is one that went away.
+        self.was_connected = False
         self._waits_for_opening = waits_for_opening
         self._connect_timeout = connect_timeout
         self._connection: _Connection | None = None
-        self._was_connected = False
         self._lock = threading.RLock()
         self._pid = os.getpid()
 
@@ -227,7 +228,7 @@ class Wire:
                 return self.call(call)
             except BrokerUnavailable as error:
                 # A loop of its own: tenacity costs a shell command's start more than the call itself.
-                absent = not self._was_connected and not isinstance(error, BrokerTimeout)
+                absent = not self.was_connected and not isinstance(error, BrokerTimeout)
                 absent = absent or (isinstance(error, NotOpen) and not self._waits_for_opening)
                 if absent or time.monotonic() + pause > give_up:
                     raise
@@ -275,7 +276,12 @@ class Wire:
         Raises:
             BrokerUnavailable: no connection.
         """
-        return Subscription(self.address, channels, self._connect_timeout)
+        try:
+            connection = _Connection(self.address, self._connect_timeout)
+        except OSError as error:
+            raise lost(self.address, getattr(error, "strerror", None) or error) from None
+        self.was_connected = True
+        return Subscription(connection, self.address, channels, self._connect_timeout)
 
     def close(self) -> None:
         """Close the connection; the next call makes a new one."""
@@ -304,7 +310,7 @@ class Wire:
         except TimeoutError:
             raise lost(self.address, f"no connection within {self._connect_timeout:g} s") from None
         self._connection = connection
-        self._was_connected = True
+        self.was_connected = True
         return connection
 
     def _after_fork(self) -> None:
@@ -318,15 +324,14 @@ class Wire:
 class Subscription:
     """A connection that listens. Use as a context manager; not shared between threads."""
 
-    def __init__(self, address: BrokerAddress, channels: Sequence[str], connect_timeout: float) -> None:
+    def __init__(
+        self, connection: _Connection, address: BrokerAddress, channels: Sequence[str], seconds: float
+    ) -> None:
         self._address = address
-        try:
-            self._connection = _Connection(address, connect_timeout)
-        except OSError as error:
-            raise lost(address, getattr(error, "strerror", None) or error) from None
+        self._connection = connection
         try:
             subscribe = _pack(("SUBSCRIBE", *channels))
-            for reply in self._connection.exchange(subscribe, len(channels), connect_timeout):
+            for reply in self._connection.exchange(subscribe, len(channels), seconds):
                 if isinstance(reply, hiredis.ReplyError):
                     raise translate_error(str(reply))
         except OSError as error:

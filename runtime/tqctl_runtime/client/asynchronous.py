@@ -217,8 +217,8 @@ class AsyncClient:
         """The reply of a call that may be sent twice; an absent broker is told at once, a lost one is waited for."""
         try:
             reply = await self.link.call(call)
-        except BrokerUnavailable:
-            if not self._has_worked:
+        except BrokerUnavailable as error:
+            if not (self._has_worked or (self.link.was_connected and not isinstance(error, NotOpen))):
                 raise
             reply = await self.link.call_idempotent(call, patience=receipts.PATIENCE)
         self._has_worked = True

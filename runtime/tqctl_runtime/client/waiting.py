@@ -143,7 +143,7 @@ def wait_for_ends(
     Raises:
         WaitTimeout: *timeout* seconds passed before all had ended.
         NotFound: neither store knows a task.
-        BrokerUnavailable: there was no broker at the start, or none for a while, and the record knows no end.
+        BrokerUnavailable: there never was a broker, or none for a while, and the record knows no end.
         RecordUnavailable: only the record could tell, and it cannot be reached.
     """
     pending = Pending(ids, timeout)
@@ -155,22 +155,28 @@ def wait_for_ends(
                 is_first = False
                 for end in _listen(wire, keys, heard, pending, read_end):
                     lost_at = None
-                    yield end
+                    if end is not None:
+                        yield end
         except BrokerUnavailable:
             lost_at = lost_at or time.monotonic()
-            if is_first:
+            is_over = not wire.was_connected or time.monotonic() - lost_at > PATIENCE
+            if is_first or is_over:
+                is_first = False
                 yield from pending.recorded_ends(read_end)
-            if pending.ids and (is_first or time.monotonic() - lost_at > PATIENCE):
+            if pending.ids and is_over:
                 raise
             if pending.ids:
                 time.sleep(min(RECORD_POLL, pending.pause()))
 
 
-def _listen(wire: Wire, keys: Keys, heard: Subscription, pending: Pending, read_end: ReadEnd) -> Iterator[Ended]:
+def _listen(wire: Wire, keys: Keys, heard: Subscription, pending: Pending, read_end: ReadEnd) -> Iterator[Ended | None]:
+    """The ends of what is pending as they come; None where the broker answered."""
     asked = pending.due()
     while pending.ids:
         for start in range(0, len(asked), calls.CHUNK):
-            for seen in wire.call(calls.watch(keys, asked[start : start + calls.CHUNK])):
+            watched = wire.call(calls.watch(keys, asked[start : start + calls.CHUNK]))
+            yield None
+            for seen in watched:
                 end = pending.settle(seen, read_end)
                 if end is not None:
                     yield end
