@@ -113,16 +113,33 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL of the test's own."""
+def cluster_folder() -> Iterator[Path]:
+    """A folder that whoever runs PostgreSQL can pass."""
     folder = Path(tempfile.mkdtemp(prefix="tqctl-pg-"))
     folder.chmod(0o711)
     try:
-        made = obtain(lambda: Cluster(folder))
-        yield made
-        made.stop()
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(cluster_folder: Path) -> Iterator[Cluster]:
+    """A PostgreSQL of the test's own."""
+    made = obtain(lambda: Cluster(cluster_folder))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def small_cluster(cluster_folder: Path) -> Iterator[Cluster]:
+    """A PostgreSQL of the test's own whose data is on a file system of 160 MB."""
+    with contextlib.ExitStack() as closing:
+        disk = obtain(lambda: closing.enter_context(small_file_system(cluster_folder / "disk", 160)))
+        made = obtain(lambda: Cluster(cluster_folder, disk))
+        migrate(made.url)
+        yield made
+        made.stop()
 
 
 @pytest.fixture

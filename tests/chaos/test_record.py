@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.chaos.conftest import PAIRS, make_stage
 from tests.chaos.feeder import Feeder, Wanted
-from tests.chaos.oracle import assert_world
+from tests.chaos.oracle import Figures, assert_world
 from tests.chaos.stage import Stage, pass_time
 from tests.support.cluster import Cluster
 from tests.support.disk import fill
@@ -291,6 +292,42 @@ def test_an_entry_that_nobody_understands_goes_into_quarantine_and_the_rest_goes
     measured(figures, corrupt_entries=rounds)
 
 
+def outlive_full_disk(
+    stage: Stage,
+    disk: Path,
+    tasks: int,
+    *,
+    worsen: Callable[[], None] = lambda: None,
+    mend: Callable[[], None] = lambda: None,
+) -> tuple[Figures, int]:
+    """Tasks run while the record's *disk* is full; the figures of the judge, and how many rows the record was behind.
+
+    *worsen* is called on the full disk, *mend* once there is room again.
+    """
+    stage.tap.last(1)
+    stage.coordinator()
+    stage.worker()
+    wanted: list[Wanted] = [("work", {"ms": 2}, {})] * tasks
+    with Feeder(stage.new_client(), wanted) as feeder:
+        feeder.allow(tasks // 10)
+        stage.wait_effects(tasks // 20)
+        filler = fill(disk)
+        stage.tell("the record's disk is full")
+        worsen()
+        ids = feeder.finish()
+        stage.wait_effects(tasks)
+        behind = stage.overview().lag_rows
+        filler.unlink()
+        mend()
+    stage.drain(ids)
+
+    figures = assert_world(stage, ids)
+
+    assert (feeder.busy, feeder.failed, feeder.doubtful, figures.repeated) == (0, 0, 0, 0)
+    assert behind > tasks
+    return figures, behind
+
+
 @pytest.mark.root
 def test_a_record_whose_disk_is_full_is_waited_for(
     request: pytest.FixtureRequest,
@@ -302,27 +339,51 @@ def test_a_record_whose_disk_is_full_is_waited_for(
     measured: Measured,
 ) -> None:
     """Scenario 15: SQLite cannot grow; tasks run on, the journal waits, and the record catches up by itself."""
-    tasks = scale(600, 6_000)
     path = small_disk / "record.db"
     shutil.copyfile(migrated_sqlite, path)
     with make_stage(request, tmp_path, PAIRS[0], seed, database_url=f"sqlite:///{path}") as stage:
-        stage.tap.last(1)
-        stage.coordinator()
-        stage.worker()
-        wanted: list[Wanted] = [("work", {"ms": 2}, {})] * tasks
-        with Feeder(stage.new_client(), wanted) as feeder:
-            feeder.allow(tasks // 10)
-            stage.wait_effects(tasks // 20)
-            filler = fill(small_disk)
-            stage.tell("the record's disk is full")
-            ids = feeder.finish()
-            stage.wait_effects(tasks)
-            behind = stage.overview().lag_rows
-            assert behind > 0
-            filler.unlink()
-        stage.drain(ids)
+        figures, behind = outlive_full_disk(stage, small_disk, scale(600, 6_000))
+    measured(figures, rows_behind=behind)
 
-        figures = assert_world(stage, ids)
 
-    assert (feeder.busy, feeder.failed, feeder.doubtful, figures.repeated) == (0, 0, 0, 0)
+@pytest.mark.root
+def test_a_postgresql_whose_disk_is_full_is_waited_for(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    seed: int,
+    small_cluster: Cluster,
+    scale: Scale,
+    measured: Measured,
+) -> None:
+    """Scenario 15: its tables cannot grow; it refuses to write, and goes on by itself once there is room."""
+    disk = small_cluster.data.parent
+    with make_stage(request, tmp_path, PAIRS[1], seed, database_url=small_cluster.url) as stage:
+        figures, behind = outlive_full_disk(stage, disk, scale(600, 6_000))
+    assert small_cluster.is_running
+    measured(figures, rows_behind=behind)
+
+
+@pytest.mark.root
+def test_a_postgresql_that_a_full_disk_ends_is_waited_for(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    seed: int,
+    small_cluster: Cluster,
+    scale: Scale,
+    measured: Measured,
+) -> None:
+    """Scenario 15: its own log cannot grow, which no PostgreSQL survives; somebody makes room and starts it."""
+
+    def use_up_the_log() -> None:
+        with contextlib.suppress(psycopg.Error), psycopg.connect(small_cluster.url, autocommit=True) as connection:
+            while True:
+                connection.execute("SELECT pg_logical_emit_message(false, 'x', repeat('x', 200000))")
+        stage.until(lambda: not small_cluster.is_running, "it ended")
+        stage.tell("PostgreSQL ended")
+
+    disk = small_cluster.data.parent
+    with make_stage(request, tmp_path, PAIRS[1], seed, database_url=small_cluster.url) as stage:
+        figures, behind = outlive_full_disk(
+            stage, disk, scale(600, 6_000), worsen=use_up_the_log, mend=small_cluster.start
+        )
     measured(figures, rows_behind=behind)

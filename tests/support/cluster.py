@@ -60,7 +60,7 @@ def _copy_for_nobody(installation: Path, site: Path) -> Path:
 
 
 class Cluster:
-    """A server with its files in *folder*, started at once; its process id is in ``pid`` there.
+    """A server with its files in *folder*, its data in *disk* where given, started at once; ``pid`` has its process id.
 
     Trust is by loopback only.
 
@@ -68,9 +68,9 @@ class Cluster:
         MissingServerError: there are no binaries, or they do not work here.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Path | None = None) -> None:
         self.folder = folder
-        self.data = folder / "pg"
+        self.data = (disk or folder) / "pg"
         self._bin = embedded_binaries() / "bin"
         self._prefix: list[str] = []
         if os.geteuid() == 0:
