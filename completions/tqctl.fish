@@ -29,7 +29,7 @@ end
 complete -c tqctl -f
 complete -c tqctl -n '__tqctl_at ""' -a up -d 'Start broker, coordinator and workers; in the foreground Ctrl-C stops them again'
 complete -c tqctl -n '__tqctl_at ""' -a down -d 'Stop what runs of this context on this machine; running tasks get time to end'
-complete -c tqctl -n '__tqctl_at ""' -a status -d 'Show what runs; 69 where the broker does not'
+complete -c tqctl -n '__tqctl_at ""' -a status -d 'Show what runs; 0 where it is ready, 69 where a server or coordinator is away, 78 where the stores are no pair'
 complete -c tqctl -n '__tqctl_at ""' -a submit -d 'Queue one task of HANDLER, or a batch. What follows -- is the command of handlers that run one'
 complete -c tqctl -n '__tqctl_at ""' -a task -d 'Tasks: find them, look at them, wait for them, change them'
 complete -c tqctl -n '__tqctl_at ""' -a queue -d 'Queues: sizes, pausing, purging'

@@ -96,6 +96,14 @@ def test_an_unknown_check_is_not_found_with_near_names(store: Store, program: Pr
     assert program.run("health", "history", "--check", "workers", "--events").code == 2
 
 
+def test_a_check_that_only_the_coordinator_knows_is_found_by_its_recorded_name(store: Store, program: Program) -> None:
+    save(store, MINUTE, "ok", "disk-quota of us")
+
+    (row,) = program.done("health", "history", "--check", "disk-quota-of-us", "-o", "json").json
+
+    assert row["check"] == "disk-quota of us"
+
+
 def test_a_limit_that_cuts_is_told(store: Store, program: Program) -> None:
     for number in range(3):
         store.health.note("leader", "coordinator", f"leads in term {number}")

@@ -25,6 +25,7 @@ TASK = {
 ATTEMPT = {"number", "outcome", "worker", "started_at", "finished_at", "duration_s", "reason", "error"}
 QUEUE = {"name", "queued", "head", "pause", "scheduled", "retrying", "running", "workers", "is_paused", "suspects"}
 WORKER = {
+    "seen_at",
     *("id", "name", "host", "pid", "state", "version", "started_at", "queues", "concurrency", "processes"),
     *("handlers", "running", "lease_until", "figures", "lacks", "ended_at"),
 }
@@ -36,8 +37,9 @@ LETTER = {
     *("task_id", "died_at", "handler", "queue", "reason", "error", "fingerprint"),
     *("closed_at", "closed_as", "closed_by"),
 }
-PROCESS = {"role", "name", "pid", "since", "state", "version", "log", "host"}
+PROCESS = {"role", "name", "pid", "since", "state", "version", "log", "host", "seen_at"}
 COORDINATOR = {
+    "seen_at",
     *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles", "state"),
     *("lag_rows", "lag_bytes", "lag_ms"),
 }
@@ -429,8 +431,9 @@ def test_after_down_lists_answer_from_the_record_and_nothing_is_started(embedded
 def test_a_private_server_that_nothing_works_on_is_told_in_status(embedded: Environment) -> None:
     assert embedded.run("submit", "echo").returncode == 0
     said = embedded.run("status")
-    assert said.returncode == 0
-    assert "nothing works on it: tqctl up --detach" in said.stderr
+    assert said.returncode == 69
+    assert "error: no coordinator runs" in said.stderr
+    assert "hint: tqctl up --detach" in said.stderr
     assert embedded.run("down").returncode == 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from tqctl_runtime.coordinator.health import Health, summarise
 from tqctl_runtime.coordinator.roles import Tools
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable
+from tqctl_runtime.doctor import run_checks
 from tqctl_runtime.record import open_store
 
 
@@ -90,3 +93,62 @@ def test_a_check_is_as_bad_as_its_worst_finding() -> None:
         ("a", "problem", "bad; worse", "mend it"),
         ("b", "ok", "fine", ""),
     ]
+
+
+PLUG_IN = """
+from tqctl_runtime.checks import ok, problem, skipped
+
+def licence(scene):
+    yield problem(f"the licence for {scene.settings.namespace} ends tomorrow", "renew it")
+
+def silent(scene):
+    return ()
+
+def broken(scene):
+    raise ZeroDivisionError("of the plug-in")
+"""
+POINTS = """
+[tqctl.checks]
+licence = plugged:licence
+silent = plugged:silent
+broken = plugged:broken
+nowhere = plugged_nowhere:check
+workers = plugged:licence
+"""
+
+
+@pytest.fixture
+def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package that offers checks, good and bad ones."""
+    folder = tmp_path / "site"
+    described = folder / "plugged-1.0.dist-info"
+    described.mkdir(parents=True)
+    (described / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (described / "entry_points.txt").write_text(POINTS)
+    (folder / "plugged.py").write_text(PLUG_IN)
+    monkeypatch.syspath_prepend(folder)
+    yield
+    sys.modules.pop("plugged", None)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_a_check_of_an_installed_package_is_run_by_doctor_and_a_broken_one_is_a_finding(tools: Tools) -> None:
+    found = {item.check: item for item in run_checks(tools.settings)}
+
+    assert found["licence"].message == f"the licence for {tools.settings.namespace} ends tomorrow"
+    assert (found["silent"].level, found["silent"].message) == ("skipped", "it told nothing")
+    assert found["broken"].message == "the check itself failed: ZeroDivisionError: of the plug-in"
+    assert "plugged" in found["broken"].hint
+    assert "cannot be imported: ModuleNotFoundError" in found["nowhere"].message
+    assert found["nowhere"].hint == "mend or remove plugged: plugged_nowhere:check"
+    assert found["workers"].message == "no worker", "a package replaces no check of ours"
+    assert "another check has the name 'workers'" in found["workers (plugged:licence)"].message
+    assert set(CHECKS) < set(found)
+
+
+@pytest.mark.usefixtures("plugged")
+def test_what_a_check_of_a_package_found_is_kept_and_found_by_name(tools: Tools) -> None:
+    Health(tools).run_once(now_ms())
+
+    states = {state.check: state.level for state in tools.store.health.checks(window_ms=60_000)}
+    assert states.items() >= {"licence": "problem", "broken": "problem", "record": "ok"}.items()

@@ -48,7 +48,7 @@ class Model:
         self.rows: list[Row] = []
         self.recorded_rows = self.rows_before_repair = 0
         self.busy_rows = self.stop_rows = 10**9
-        self.fence = self.stale = 0
+        self.fence = self.stale = self.stale_at = 0
         self.leader: tuple[str, int, int] = ("", 0, 0)
         self.last_tick: int | None = None
         self.reap_from = 0
@@ -186,6 +186,7 @@ class Model:
             if task is None and tomb is not None and tomb.token == end.token:
                 return REPEATED
             self.stale += 1
+            self.stale_at = self.now
             return STALE
         if not task.held:
             return REPEATED

@@ -109,7 +109,7 @@ def expected(model: Model) -> World:
         "res": {task.id: task.detail.decode("latin-1") for task in tasks if task.detail is not None},
         "pause": {queue: str(until) for queue, until in model.pauses.items()},
         "prog": model.progress,
-        "stat": {"stale": str(model.stale)} if model.stale else {},
+        "stat": {"stale": str(model.stale), "stale_at": str(model.stale_at)} if model.stale else {},
         "sched": {task.id: task.due for task in tasks if task.state in {State.SCHEDULED, State.RETRYING}},
         "leases": {name: worker.until for name, worker in model.workers.items()},
     }

@@ -181,7 +181,8 @@ def test_any_other_token_is_stale_and_counted(rig: Rig, token: str) -> None:
     end = worker_calls.finished("A", token, Outcome.SUCCEEDED, since_start_ms=1)
     with rig.changes() as seen:
         assert rig.round("w2", finished=[end]).codes == [STALE]
-    assert seen.keys == {"slot:w2": (1, "", [0], []), "slot:w2#minutes": 60, "stat/stale": b"1"}
+    counted = {"stat/stale": b"1", "stat/stale_at": str(rig.now).encode()}
+    assert seen.keys == {"slot:w2": (1, "", [0], []), "slot:w2#minutes": 60, **counted}
     assert seen.rows == []
 
 

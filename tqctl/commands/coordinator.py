@@ -15,7 +15,7 @@ VIEW = View(
     "coordinator",
     "id",
     (
-        *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles", "state"),
+        *("id", "name", "host", "pid", "version", "started_at", "is_leader", "term", "roles", "state", "seen_at"),
         *("lag_rows", "lag_bytes", "lag_ms"),
     ),
     (
@@ -26,6 +26,7 @@ VIEW = View(
         Column("lag", "lag_rows", right=True),
         Column("age", lambda row: ago(row.get("started_at")), right=True),
         Column("host", "host"),
+        Column("seen", lambda row: ago(row.get("seen_at")), right=True, wide=True),
         Column("pid", "pid", right=True, wide=True),
         Column("version", "version", wide=True),
         Column("roles", "roles", wide=True),

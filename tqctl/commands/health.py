@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from tqctl.arguments import Limit, Since, ago, parse_when
 from tqctl.flags import noun, verb
 from tqctl.output import Column, View
 from tqctl.session import open_session
+
+if TYPE_CHECKING:
+    from tqctl_runtime.inspector import Inspector
 
 
 def _percent(row: Mapping[str, Any]) -> str:
@@ -78,6 +81,8 @@ SIGNS = View(
     ),
 )
 _DAY_MS = 86_400_000
+#: How long results are kept at most.
+_KEPT_MS = 30 * _DAY_MS
 #: The leader looks each 30 s; results that are older than three looks are told to be old.
 _STALE_MS = 90_000
 app = noun(
@@ -128,7 +133,7 @@ def history(
         if events:
             view, rows = EVENTS, [event.to_json() for event in inspector.recoveries(since=begin, limit=limit)]
         else:
-            found = inspector.check_history(_known(check), since=begin, limit=limit)
+            found = inspector.check_history(_known(check, inspector), since=begin, limit=limit)
             view, rows = HISTORY, [stretch.to_json() for stretch in found]
     count = session.output.rows(view, rows)
     if not count:
@@ -167,8 +172,8 @@ def probe(
         raise CheckFailed(f"not {'ready' if ready else 'alive'}: {', '.join(bad)}", hint="tqctl status --logs")
 
 
-def _known(check: str | None) -> str | None:
-    """The check that the word means; ``-`` may stand for a blank.
+def _known(check: str | None, inspector: Inspector) -> str | None:
+    """The check that the word means, also one of a package that only the coordinator has; ``-`` may stand for a blank.
 
     Raises:
         NotFound: there is none; near names are in the hint.
@@ -180,9 +185,15 @@ def _known(check: str | None) -> str | None:
 
     if check is None:
         return None
-    name = check.strip().lower().replace("-", " ")
-    if name not in CHECKS:
-        near = get_close_matches(name, CHECKS, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else "checks: " + ", ".join(CHECKS)
+    names = {_plain(name): name for name in CHECKS}
+    if _plain(check) not in names:
+        names |= {_plain(state.check): state.check for state in inspector.checks(window_ms=_KEPT_MS)}
+    if _plain(check) not in names:
+        near = get_close_matches(_plain(check), names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "checks: " + ", ".join(names)
         raise NotFound(f"there is no check {check!r}", hint=hint)
-    return name
+    return names[_plain(check)]
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", " ")

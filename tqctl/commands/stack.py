@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 VIEW = View(
     "process",
     "name",
-    ("role", "name", "pid", "since", "state", "version", "log", "host"),
+    ("role", "name", "pid", "since", "state", "version", "log", "host", "seen_at"),
     (
         Column("role", "role", key=True),
         Column("name", "name", key=True),
@@ -30,6 +29,7 @@ VIEW = View(
         Column("version", "version"),
         Column("log", "log"),
         Column("host", "host", wide=True),
+        Column("seen", lambda row: ago(row.get("seen_at")), right=True, wide=True),
     ),
 )
 up_app, down_app, status_app = single(), single(), single()
@@ -46,8 +46,11 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", help="go on in the background once all is ready")] = False,
 ) -> int:
     """Start broker, coordinator and workers; in the foreground Ctrl-C stops them again."""
+    from dataclasses import asdict
+
     from tqctl.starting import settings_for_start
     from tqctl_runtime import stack
+    from tqctl_runtime.stack.state import inhabitant
 
     session = open_session(ctx)
     settings = settings_for_start(session, logs_here=False)
@@ -55,7 +58,7 @@ def up(
         return stack.up(settings, on_event=session.note)
     processes = stack.up_detached(settings)
     if session.flags.output is not None:
-        session.output.rows(VIEW, [_process(info) for info in processes])
+        session.output.rows(VIEW, [asdict(inhabitant(info)) for info in processes])
     session.note(f"{plural(len(processes), 'process')} of context {settings.context} ready; stop: tqctl down")
     return 0
 
@@ -97,7 +100,12 @@ def status(
     watch: Watch = False,
     interval: Interval = "2s",
 ) -> None:
-    """Show what runs; 69 where the broker does not."""
+    """Show what runs; 0 where it is ready, 69 where a server or coordinator is away, 78 where the stores are no pair.
+
+    While SQL is away it answers from Redis, and with 69: tasks run on, nothing is recorded.
+    """
+    from dataclasses import asdict
+
     from tqctl_runtime import stack
     from tqctl_runtime.core.errors import UsageError
 
@@ -111,12 +119,14 @@ def status(
     if watch:
         from tqctl.watch import watch as run_watch
 
-        run_watch(session.output, VIEW, lambda: _rows(stack.status(session.settings)), period)
+        run_watch(session.output, VIEW, lambda: list(map(asdict, stack.status(session.settings).inhabitants)), period)
         return
     found = stack.status(session.settings)
-    session.output.rows(VIEW, _rows(found))
+    session.output.rows(VIEW, map(asdict, found.inhabitants))
     for line in _summary(found):
         session.note(line)
+    if found.trouble is not None:
+        raise found.trouble
 
 
 def _logs(session: Session, role: str | None, *, is_followed: bool, lines: int) -> None:
@@ -149,85 +159,40 @@ def _logs(session: Session, role: str | None, *, is_followed: bool, lines: int) 
         sys.stdout.flush()
 
 
-def _process(info: Any) -> dict[str, Any]:
-    import platform
-
-    from tqctl_runtime.core.clock import iso
-
-    return {
-        "role": info.role,
-        "name": info.name,
-        "pid": info.pid,
-        "since": iso(info.since),
-        "state": info.state,
-        "version": info.version,
-        "log": info.log or None,
-        "host": platform.node(),
-    }
-
-
-def _rows(found: StackStatus) -> list[Mapping[str, Any]]:
-    """Processes of this machine, then workers and coordinators of others that the broker knows."""
-    from tqctl_runtime.core.clock import iso
-
-    rows: list[Mapping[str, Any]] = [_process(info) for info in found.processes]
-    if found.overview is None:
-        return rows
-    here = {(row["host"], row["pid"]) for row in rows}
-    workers = [("worker", worker.info, worker.figures.get("state")) for worker in found.overview.workers]
-    coordinators = [
-        ("coordinator", info, "silent" if found.overview.is_silent(name) else None)
-        for name, info in found.overview.coordinators.items()
-    ]
-    for role, info, state in (*coordinators, *workers):
-        if (info.get("host"), info.get("pid")) not in here:
-            rows.append(
-                {
-                    "role": role,
-                    "name": info.get("name"),
-                    "pid": info.get("pid"),
-                    "since": iso(info.get("started_at")),
-                    "state": state or "live",
-                    "version": info.get("version"),
-                    "log": None,
-                    "host": info.get("host"),
-                }
-            )
-    return rows
-
-
 def _record_lines(lag: Lag) -> list[str]:
-    """How far the record is behind, why, and what comes of it."""
-    lines = []
-    if lag.cause is not None:
-        step = "tqctl doctor" if lag.has_leader else "tqctl coordinator start"
-        lines.append(f"nothing is recorded: {lag.cause}; tasks run on and the journal waits; {step}")
-    if lag.behind:
-        lines.append(f"the record is {lag.behind}")
-    return lines + lag.pressure
+    """How far the record is behind, and what comes of it."""
+    return [f"the record is {lag.behind}"] * bool(lag.behind) + lag.pressure
 
 
 def _summary(found: StackStatus) -> list[str]:
+    from tqctl_runtime.core.clock import format_duration
     from tqctl_runtime.observe import registry
 
-    broker = found.broker
-    lines = [
-        f"context {found.context}, namespace {found.namespace}, {broker.kind} {broker.version} at {broker.address}"
-    ]
-    overview = found.overview
+    broker, overview = found.broker, found.overview
+    place = f", {broker.kind} {broker.version} at {broker.address}" if broker is not None else ""
+    lines = [f"context {found.context}, namespace {found.namespace}{place}"]
     stopped = [info.name for info in found.processes if info.state == registry.STOPPED]
     if stopped:
         lines.append(f"stopped by hand, and stays so: {', '.join(stopped)}; back: {registry.COMES_BACK}")
-    if {info.role for info in found.processes} == {"broker"} and not (
-        overview and (overview.workers or overview.coordinators)
-    ):
-        return [*lines, "nothing works on it: tqctl up --detach"]
+    lines += [
+        f"{one.name} is suspended by a signal; it goes on with: kill -CONT {one.pid}"
+        for one in found.inhabitants
+        if one.state == registry.SUSPENDED
+    ]
+    lines += [
+        f"{one.name} is silent: no sign for {ago(one.seen_at)}"
+        for one in found.inhabitants
+        if one.state in ("silent", "late") and one.seen_at
+    ]
     if overview is None:
-        return [*lines, "the namespace is not open: no coordinator has run on it; tqctl coordinator start"]
+        return lines
     queued = sum(queue.ready + queue.suspects for queue in overview.queues)
     lines.append(f"{queued:,} queued, {overview.scheduled:,} scheduled, {plural(len(overview.workers), 'worker')}")
     lines += _record_lines(found.lag) if found.lag is not None else []
-    refused = overview.counters.get("stale", 0)
-    if refused:
-        lines.append(f"{plural(refused, 'late result')} refused: from workers that had lost their lease")
+    refused, last = overview.counters.get("stale", 0), overview.counters.get("stale_at", 0)
+    if refused and last:
+        age = format_duration(overview.now - last)
+        lines.append(
+            f"{plural(refused, 'late result')} refused, the last {age} ago: from workers that had lost their lease"
+        )
     return lines

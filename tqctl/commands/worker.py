@@ -16,7 +16,7 @@ VIEW = View(
     "id",
     (
         *("id", "name", "host", "pid", "state", "version", "started_at", "queues", "concurrency", "processes"),
-        *("handlers", "running", "lease_until", "figures", "lacks", "ended_at"),
+        *("handlers", "running", "lease_until", "figures", "lacks", "ended_at", "seen_at"),
     ),
     (
         Column("id", "id", key=True),
@@ -26,6 +26,7 @@ VIEW = View(
         Column("queues", lambda row: ",".join(row.get("queues") or ())),
         Column("age", lambda row: ago(row.get("started_at")), right=True),
         Column("host", "host"),
+        Column("seen", lambda row: ago(row.get("seen_at")), right=True, wide=True),
         Column("pid", "pid", right=True, wide=True),
         Column("version", "version", wide=True),
         Column("handlers", lambda row: ",".join(row.get("handlers") or ()), wide=True),

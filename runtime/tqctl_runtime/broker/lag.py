@@ -15,8 +15,8 @@ class Lag(NamedTuple):
     """What is decided and not recorded: journal *rows* and *bytes*, and the age of the oldest in *ms*.
 
     *silent_ms* is since when the recorder gave no sign, None where it does or never did; *trouble* is what it says that
-    it cannot work for. *has_leader*: a coordinator leads. *is_busy*: submits are refused, by the first mark or, with
-    *is_memory_short*, for want of memory; *is_stopped*: by the second mark no task is claimed.
+    it cannot work for. *has_leader*: a coordinator leads. Submits are refused where *is_memory_short*, and by the first
+    mark where *is_busy*; *is_stopped*: by the second mark no task is claimed.
     """
 
     rows: int
@@ -35,7 +35,8 @@ class Lag(NamedTuple):
         if self.rows <= 0:
             return ""
         age = f", the oldest for {format_duration(self.ms)}" if self.ms else ""
-        return f"{self.rows:,} rows ({self.bytes / 2**20:.1f} MiB) behind{age}"
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        return f"{rows} ({self.bytes / 2**20:.1f} MiB) behind{age}"
 
     @property
     def cause(self) -> str | None:
@@ -56,7 +57,7 @@ class Lag(NamedTuple):
             lines.append("second mark reached: workers claim nothing until the record has caught up; what runs goes on")
         if self.is_memory_short:
             lines.append("memory of the server is short: submits answer busy (75)")
-        elif self.is_busy:
+        if self.is_busy:
             lines.append("first mark reached: submits answer busy (75) until the record has caught up")
         return lines
 
@@ -86,7 +87,6 @@ def lag_of(overview: Overview, oldest_at: int) -> Lag:
         wanted_rows, wanted_bytes = meta.get(f"{mark}_rows"), meta.get(f"{mark}_bytes")
         return bool((wanted_rows and rows >= int(wanted_rows)) or (wanted_bytes and size >= int(wanted_bytes)))
 
-    is_short = meta.get("memory_busy") == "1"
     return Lag(
         rows=rows,
         bytes=size,
@@ -95,7 +95,7 @@ def lag_of(overview: Overview, oldest_at: int) -> Lag:
         has_leader=has_leader,
         # What it said last is old news once it gave a sign of life.
         trouble=dict(info.get("roles", {})).get(RECORDER) if is_silent else None,
-        is_memory_short=is_short,
-        is_busy=beyond("busy") or is_short,
+        is_memory_short=meta.get("memory_busy") == "1",
+        is_busy=beyond("busy"),
         is_stopped=beyond("stop"),
     )

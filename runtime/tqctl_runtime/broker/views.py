@@ -138,6 +138,22 @@ class LiveWorker(NamedTuple):
     held: int
 
     @property
+    def seen_at(self) -> int | None:
+        """When it renewed its lease last, ms by the server's clock; None where it did not tell the lease's length."""
+        lease = self.info.get("lease_ms")
+        return None if lease is None else self.lease_until - int(lease)
+
+    def state(self, now: int) -> str:
+        """``late``: its lease has ended; ``silent``: it missed a beat, of which a lease has three; ``deaf``; else what
+        it said last.
+        """
+        if self.lease_until <= now:
+            return "late"
+        if self.seen_at is not None and now - self.seen_at > int(self.info["lease_ms"]) * 2 // 3:
+            return "silent"
+        return "deaf" if self.is_deaf else str(self.figures.get("state") or "running")
+
+    @property
     def is_deaf(self) -> bool:
         """Whether it renews its lease and claims nothing, though it has places: it said so with its last heartbeat."""
         return int(self.figures.get("claim_silence_ms", 0)) > _DEAF_AFTER_MS
@@ -181,6 +197,10 @@ class Overview(NamedTuple):
     def is_silent(self, coordinator: str) -> bool:
         """Whether *coordinator* gave no sign for three beats: it ended without a word, hangs, or is cut off."""
         return self.now - int(self.coordinators[coordinator]["seen_at"]) > 3 * COORDINATOR_BEAT_MS
+
+    def coordinator_state(self, coordinator: str) -> str:
+        """``live``, or ``silent`` after three beats without a sign."""
+        return "silent" if self.is_silent(coordinator) else "live"
 
     @property
     def lag_rows(self) -> int:

@@ -11,7 +11,7 @@ from tqctl_runtime.checks.scene import Scene
 from tqctl_runtime.observe import registry
 
 if TYPE_CHECKING:
-    from tqctl_runtime.broker.views import Leader, Overview
+    from tqctl_runtime.broker.views import Overview
     from tqctl_runtime.core.settings import Settings
 
 _HARM = "nothing is recorded, promoted or taken back from dead workers"
@@ -25,7 +25,7 @@ def check(scene: Scene) -> Iterator[Finding]:
         return
     leader = overview.leaders.get(COORDINATOR)
     if leader is None or leader.until <= overview.now:
-        yield _nobody_leads(scene.settings, overview, leader)
+        yield nobody_leads(scene.settings, overview)
         return
     info = overview.coordinators.get(leader.holder, {})
     place = f"{info.get('name', leader.holder)} on {info.get('host', 'an unknown host')}"
@@ -36,11 +36,16 @@ def check(scene: Scene) -> Iterator[Finding]:
             yield problem(f"{role} cannot work: {trouble}", "tqctl status --logs coordinator")
 
 
-def _nobody_leads(settings: Settings, overview: Overview, last: Leader | None) -> Finding:
+def nobody_leads(settings: Settings, overview: Overview) -> Finding:
+    """Why, as far as one can tell, and what brings a leader back."""
+    last = overview.leaders.get(COORDINATOR)
     if all(overview.is_silent(name) for name in overview.coordinators):
         for child in registry.stopped(settings):
             if child.role == "coordinator":
                 return problem(f"{child.name} was stopped by hand and stays stopped: {_HARM}", registry.COMES_BACK)
+    for child in registry.living(settings):
+        if child.role == "coordinator" and child.is_suspended:
+            return problem(f"{child.name} (pid {child.pid}) is suspended: {_HARM}", f"kill -CONT {child.pid}")
     if not overview.coordinators:
         return problem(f"no coordinator runs: {_HARM}", "tqctl up --detach, or: tqctl coordinator start")
     holder = last.holder if last is not None and last.holder in overview.coordinators else min(overview.coordinators)

@@ -11,7 +11,9 @@ from tqctl_runtime.broker import embedded
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, TqctlError
+from tqctl_runtime.checks.situation import BROKEN, Assessment, compare, place_of
+from tqctl_runtime.core.errors import BrokerUnavailable, TqctlError
+from tqctl_runtime.observe import registry
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.views import Overview
@@ -50,9 +52,15 @@ class Scene:
             wire = Wire(BrokerAddress.of(self.settings))
             wire.command("PING")
         except TqctlError as error:
-            self.broker_error = error
+            self.broker_error = self._suspended() or error
             return None
         return wire
+
+    def _suspended(self) -> BrokerUnavailable | None:
+        pid = embedded.server_pid(self.settings) if self.settings.redis_url is None else None
+        if not pid or not registry.is_suspended(pid):
+            return None
+        return BrokerUnavailable(f"the private server (pid {pid}) is suspended", hint=f"kill -CONT {pid}")
 
     @cached_property
     def info(self) -> dict[str, str] | None:
@@ -76,6 +84,24 @@ class Scene:
         if self.wire is None or self.opened is None:
             return None
         return self.wire.call(overview(self.keys))
+
+    @cached_property
+    def standing(self) -> Assessment | None:
+        """How both stores stand to each other; None where one of them cannot be read."""
+        from tqctl_runtime.broker.repair_calls import survey
+
+        wire, known = self.wire, self.checkpoint
+        if wire is None or not self._has_record():
+            return None
+        place = place_of(self.settings, wire)
+        while True:
+            found = compare(known, wire.call(survey(self.keys, known.stream_id if known else "0-0")), place)
+            before, known = known, self._read_checkpoint()
+            if not self._has_record():
+                return None
+            # A recorder at work, or a repair that ended just now, moved the record between the two looks.
+            if found.situation not in BROKEN or known == before:
+                return found
 
     @cached_property
     def clock_difference_ms(self) -> int | None:
@@ -110,10 +136,16 @@ class Scene:
     @cached_property
     def checkpoint(self) -> Checkpoint | None:
         """How far the record is; None where it was never paired, or cannot be read."""
+        return self._read_checkpoint()
+
+    def _has_record(self) -> bool:
+        return self.store is not None and self.record_error is None
+
+    def _read_checkpoint(self) -> Checkpoint | None:
         if self.store is None or self.is_record_empty:
             return None
         try:
             return self.store.checkpoint()
-        except (ConfigError, TqctlError) as error:
+        except TqctlError as error:
             self.record_error = error
             return None

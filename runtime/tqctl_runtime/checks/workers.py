@@ -16,6 +16,9 @@ def check(scene: Scene) -> Iterator[Finding]:
         yield skipped("no open namespace")
         return
     live = [worker for worker in overview.workers if worker.lease_until > overview.now]
+    for info in registry.living(scene.settings):
+        if info.role == "worker" and info.is_suspended:
+            yield problem(f"{info.name} (pid {info.pid}) is suspended by a signal", f"kill -CONT {info.pid}")
     if not live:
         stopped = [info.name for info in registry.stopped(scene.settings) if info.role == "worker"]
         if stopped:

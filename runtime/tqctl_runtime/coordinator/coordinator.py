@@ -18,8 +18,9 @@ from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.views import COORDINATOR_BEAT_MS
 from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.checks.situation import place_of
 from tqctl_runtime.coordinator.leader import ELECTION, TRUST_SECONDS, Leader
-from tqctl_runtime.coordinator.opening import open_namespace, place_of
+from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
 from tqctl_runtime.coordinator.runner import RoleRunner, pause
@@ -277,7 +278,7 @@ def end_stopped(settings: Settings) -> None:
     One of them may hold SQLite's write lock, which no time-out ends; it does not lead any more, whenever it goes on.
     """
     for info in registry.living(settings):
-        if info.role == "coordinator" and info.pid != os.getpid() and info.is_stopped and info.send(signal.SIGKILL):
+        if info.role == "coordinator" and info.pid != os.getpid() and info.is_suspended and info.send(signal.SIGKILL):
             _log.warning("a suspended coordinator was killed", name=info.name, killed=info.pid)
 
 

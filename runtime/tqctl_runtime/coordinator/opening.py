@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker.leader_calls import Opened, open_gate
 from tqctl_runtime.broker.repair_calls import survey
+from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Assessment, Situation, compare
 from tqctl_runtime.coordinator.repair import Repair
-from tqctl_runtime.coordinator.situation import BROKEN, DOUBTFUL, Assessment, Situation, assess
 from tqctl_runtime.core.errors import StoresDiffer, UnderRepair
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.observe.logging import get_logger
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
     from tqctl_runtime.broker.repair_calls import Survey
     from tqctl_runtime.broker.wire import Wire
-    from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.record.store import Store
     from tqctl_runtime.record.write import Checkpoint
 
@@ -31,29 +30,6 @@ _HINT = (
 _log = get_logger("opening")
 
 
-def place_of(settings: Settings, wire: Wire) -> str:
-    """Where the broker is, in words that stay the same: the private server's socket may move between folders."""
-    if settings.redis_url is None:
-        return f"the private server in {(settings.context_home / 'valkey').absolute()}"
-    return wire.address.display
-
-
-def at_place(known: Checkpoint | None, found: Assessment, place: str) -> Assessment:
-    """*found*, unless it would repair a Redis at another address than the record knows.
-
-    That may be the one that was left behind when a person moved the record: were it repaired by itself, both would
-    take the record from each other and run each task twice.
-    """
-    moved = known is not None and known.broker not in ("", place)
-    if known is None or not moved or found.situation not in (Situation.WENT_BACK, Situation.RECORD_BEHIND):
-        return found
-    return Assessment(
-        Situation.ELSEWHERE,
-        f"{found.message}; and this is Redis at {place}, while the record belongs to Redis at {known.broker}: "
-        "stop every process that uses the one that is not meant",
-    )
-
-
 def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint | None, Survey, Assessment]:
     """How both stores stand; a record that was never paired is paired with the Redis that it stands beside."""
     while True:
@@ -62,7 +38,7 @@ def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint |
         epoch = seen.epoch if seen.epoch is not None else seen.was
         if known is None and seen.pairing and epoch is not None:
             known = store.pair(seen.pairing, epoch, place)
-        found = at_place(known, assess(known, seen, place), place)
+        found = compare(known, seen, place)
         # A recorder at work, or a repair that ended just now, moved the record between the two looks.
         if found.situation not in BROKEN or store.checkpoint() == known:
             return known, seen, found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tqctl_runtime.broker.calls import CHUNK
 from tqctl_runtime.broker.leader_calls import Entry, forget, publish, read_journal
 from tqctl_runtime.broker.repair_calls import survey
-from tqctl_runtime.coordinator.situation import assess
+from tqctl_runtime.checks.situation import assess
 from tqctl_runtime.core.errors import NeedsRepair
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.batch import final_tasks

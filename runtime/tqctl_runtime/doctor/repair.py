@@ -14,9 +14,9 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.repair_calls import scan_lines
 from tqctl_runtime.broker.views import overview, read_line
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.coordinator.opening import look, place_of
+from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Situation, place_of
+from tqctl_runtime.coordinator.opening import look
 from tqctl_runtime.coordinator.repair import KEY_MS, Repair
-from tqctl_runtime.coordinator.situation import BROKEN, DOUBTFUL, Situation
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import RecordUnavailable, UnderRepair
 from tqctl_runtime.core.states import FINAL

@@ -16,6 +16,7 @@ from tqctl_runtime.inspector.freshness import Freshness
 from tqctl_runtime.inspector.live import Live
 from tqctl_runtime.inspector.logs import Chunk
 from tqctl_runtime.inspector.merge import json_value, merge
+from tqctl_runtime.observe import registry
 from tqctl_runtime.record import open_store
 from tqctl_runtime.record.filters import LetterFilter, Sort, TaskFilter
 
@@ -326,7 +327,7 @@ class Inspector:
     def workers(self) -> list[WorkerInfo]:
         """The registered workers by name; none where the broker cannot be asked."""
         overview = self._try_overview()
-        return [] if overview is None else lists.workers(overview)
+        return [] if overview is None else lists.workers(overview, self._kernel_state)
 
     def past_worker(self, word: str) -> WorkerInfo | None:
         """The worker that the record has under *word*, an id, the end of one or a name; the latest of several.
@@ -344,7 +345,10 @@ class Inspector:
         Raises:
             BrokerUnavailable: the broker cannot be asked.
         """
-        return lists.coordinators(self.overview())
+        return lists.coordinators(self.overview(), self._kernel_state)
+
+    def _kernel_state(self, role: str, host: object, pid: object) -> str | None:
+        return registry.kernel_state(self.settings, role, host, pid)
 
     def record_lag(self) -> RecordLag:
         """How far the record is behind.

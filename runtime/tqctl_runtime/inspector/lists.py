@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tqctl_runtime.broker.views import LiveQueue, LiveWorker, Overview
@@ -64,28 +64,32 @@ def pause_of(row: Mapping[str, Any] | None) -> Pause | None:
     return Pause(iso(row.get("since")), iso(row.get("until")), row.get("reason") or "", row.get("who") or "")
 
 
-def workers(overview: Overview) -> list[WorkerInfo]:
+#: What the kernel says of a role's process: (role, host, process id) → a state, None where it says nothing.
+Kernel = Callable[[str, object, object], str | None]
+
+
+def workers(overview: Overview, kernel: Kernel) -> list[WorkerInfo]:
     """All registered workers by name."""
-    return sorted((_worker(item, overview.now) for item in overview.workers), key=lambda w: (w.name, w.id))
+    found = (_worker(item, item.state(overview.now), kernel) for item in overview.workers)
+    return sorted(found, key=lambda worker: (worker.name, worker.id))
 
 
 def live_workers(overview: Overview) -> list[WorkerInfo]:
     """The workers whose lease holds."""
-    return [worker for worker in workers(overview) if worker.state != "late"]
+    live = [item for item in overview.workers if item.lease_until > overview.now]
+    return workers(overview._replace(workers=live), lambda *_: None)
 
 
-def _worker(item: LiveWorker, now: int) -> WorkerInfo:
+def _worker(item: LiveWorker, state: str, kernel: Kernel) -> WorkerInfo:
     info, figures = item.info, dict(item.figures)
-    said = str(figures.pop("state", "") or "running")
-    if item.is_deaf:
-        said = "deaf"
+    figures.pop("state", None)
     return WorkerInfo(
         id=item.id,
         name=str(info.get("name") or item.id),
         host=str(info.get("host") or ""),
         pid=info.get("pid"),
         version=str(info.get("version") or ""),
-        state="late" if item.lease_until <= now else said,
+        state=kernel("worker", info.get("host"), info.get("pid")) or state,
         started_at=iso(info.get("started_at")),
         queues=list(info.get("queues") or ()),
         concurrency=int(info.get("concurrency") or 0),
@@ -95,6 +99,7 @@ def _worker(item: LiveWorker, now: int) -> WorkerInfo:
         lease_until=iso(item.lease_until),
         figures=figures,
         lacks=dict(info.get("lacks") or {}),
+        seen_at=iso(item.seen_at),
     )
 
 
@@ -120,23 +125,24 @@ def recorded_worker(known: WorkerRecord) -> WorkerInfo:
     )
 
 
-def coordinators(overview: Overview) -> list[CoordinatorInfo]:
+def coordinators(overview: Overview, kernel: Kernel) -> list[CoordinatorInfo]:
     """All live coordinators, the leader first."""
     terms = {lead.holder: lead.term for lead in overview.leaders.values() if lead.until > overview.now}
     found = [
         CoordinatorInfo(
-            id=coordinator_id,
-            name=str(info.get("name") or coordinator_id),
+            id=name,
+            name=str(info.get("name") or name),
             host=str(info.get("host") or ""),
             pid=info.get("pid"),
             version=str(info.get("version") or ""),
             started_at=iso(info.get("started_at")),
-            is_leader=coordinator_id in terms,
-            term=terms.get(coordinator_id, 0),
+            is_leader=name in terms,
+            term=terms.get(name, 0),
             roles=dict(info.get("roles") or {}),
-            state="silent" if overview.is_silent(coordinator_id) else "live",
+            state=kernel("coordinator", info.get("host"), info.get("pid")) or overview.coordinator_state(name),
+            seen_at=iso(info["seen_at"]),
         )
-        for coordinator_id, info in overview.coordinators.items()
+        for name, info in overview.coordinators.items()
     ]
     return sorted(found, key=lambda c: (not c.is_leader, c.name, c.id))
 

@@ -48,10 +48,12 @@ class QueueInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker. *state* is what it said last, or one of four others.
+    """A worker. *state* is what it said last, or one of seven others.
 
-    ``late``: its lease has ended and nobody reaped it yet; ``deaf``: it renews its lease and claims nothing. From the
-    record: ``gone``, it left in order; ``lost``, its lease ended and its tasks were taken back. *ended_at* tells when.
+    ``late``: its lease has ended and nobody reaped it yet; ``silent``: it missed a beat; ``deaf``: it renews its lease
+    and claims nothing. Of a process of this host: ``suspended`` by a signal; ``ended`` without a word. From the record:
+    ``gone``, it left in order; ``lost``, its lease ended and its tasks were taken back. *ended_at* tells when.
+    *seen_at* is its last heartbeat.
     """
 
     id: str
@@ -71,6 +73,7 @@ class WorkerInfo:
     #: Handlers that it has and does not offer → the settings that they need and that are not set there.
     lacks: dict[str, list[str]] = field(default_factory=dict)
     ended_at: str | None = None
+    seen_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""
@@ -81,7 +84,8 @@ class WorkerInfo:
 class CoordinatorInfo:
     """A coordinator. *term* is that of its leadership, 0 where another leads; *roles* name → problem or None.
 
-    *state* is ``live``, or ``silent`` after three beats without a sign; a minute later it is forgotten.
+    *state* is ``live``, or ``silent`` after three beats without a sign; a minute later it is forgotten. Of a process of
+    this host: ``suspended`` by a signal, or ``ended`` without a word. *seen_at* is its last heartbeat.
     """
 
     id: str
@@ -94,6 +98,7 @@ class CoordinatorInfo:
     term: int
     roles: dict[str, Any] = field(default_factory=dict)
     state: str = "live"
+    seen_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""

@@ -27,6 +27,8 @@ STARTING, READY, STOPPING = "starting", "ready", "stopping"
 STOPPED = "stopped"
 #: How such a child comes back.
 COMES_BACK = "tqctl down && tqctl up --detach"
+#: What is told of a process that a signal suspended, and of one that ended without a word.
+SUSPENDED, ENDED = "suspended", "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,9 @@ class ProcessInfo:
         return bool(self.began) and began_at(self.pid) == self.began
 
     @property
-    def is_stopped(self) -> bool:
+    def is_suspended(self) -> bool:
         """Whether that very process was suspended by a signal and does nothing until it is continued."""
-        fields = _stat(self.pid)
-        return self.is_alive and bool(fields) and fields[0] in "Tt"
+        return self.is_alive and is_suspended(self.pid)
 
     def send(self, number: signal.Signals) -> bool:
         """Signal it, unless it is gone; tells whether it was there."""
@@ -86,6 +87,12 @@ def began_at(pid: int) -> str:
         return _began_by_ps(pid) if not Path("/proc/self").exists() else ""
     # The 20th field after the name is the ticks since the boot.
     return "" if fields[0] in "ZX" else f"{_boot_id()}:{fields[19]}"
+
+
+def is_suspended(pid: int) -> bool:
+    """Whether the kernel holds process *pid* since a signal stopped it."""
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in "Tt"
 
 
 def _stat(pid: int) -> list[str]:
@@ -178,6 +185,24 @@ def living(settings: Settings) -> list[ProcessInfo]:
         if info is not None and info.is_alive:
             found.append(info)
     return sorted(found, key=lambda info: (info.since, info.pid))
+
+
+def kernel_state(settings: Settings, role: str, host: object, pid: object) -> str | None:
+    """:data:`SUSPENDED` or :data:`ENDED` where the kernel says so of process *pid* of *host*; None where it cannot.
+
+    Only a process of this host that is registered in this context is known well enough to be told from another one
+    that got the same id.
+    """
+    import platform
+
+    if host != platform.node():
+        return None
+    info = _read(folder(settings) / f"{role}-{pid}.json")
+    if info is None or info.state == STOPPED:
+        return None
+    if not info.is_alive:
+        return ENDED
+    return SUSPENDED if info.is_suspended else None
 
 
 def sweep(settings: Settings) -> None:

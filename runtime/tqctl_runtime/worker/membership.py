@@ -76,6 +76,7 @@ class Membership:
             "pid": os.getpid(),
             "version": self._version,
             "started_at": self._started_at,
+            "lease_ms": settings.lease,
             "queues": self.queues,
             "concurrency": settings.concurrency,
             "processes": settings.processes or settings.concurrency,

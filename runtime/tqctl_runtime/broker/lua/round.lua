@@ -39,7 +39,10 @@ for index, raw in ipairs(owned_lines(ended)) do
   if not line or line[TOKEN] ~= item[2] then
     local tomb = not line and redis.call('GET', k_tomb(id))
     codes[index] = tomb and string.match(tomb, ' (%S*)$') == item[2] and 2 or 0
-    if codes[index] == 0 then redis.call('HINCRBY', k_stat, 'stale', 1) end
+    if codes[index] == 0 then
+      redis.call('HINCRBY', k_stat, 'stale', 1)
+      redis.call('HSET', k_stat, 'stale_at', now)
+    end
   elseif line[HELD] == 0 or has_ended[id] then
     codes[index] = 2
   else

@@ -9,6 +9,8 @@ from tqctl_runtime.broker.calls import Position
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.repair_calls import Survey
+    from tqctl_runtime.broker.wire import Wire
+    from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.record.write import Checkpoint
 
 
@@ -51,6 +53,30 @@ class Assessment(NamedTuple):
     def is_usable(self) -> bool:
         """Whether the namespace can be worked in as it is."""
         return self.situation in (Situation.FRESH, Situation.FINE)
+
+
+def place_of(settings: Settings, wire: Wire) -> str:
+    """Where the broker is, in words that stay the same: the private server's socket may move between folders."""
+    if settings.redis_url is None:
+        return f"the private server in {(settings.context_home / 'valkey').absolute()}"
+    return wire.address.display
+
+
+def compare(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
+    """As :func:`assess`, but a Redis that lost something is left alone where the record knows another address.
+
+    That may be the one that was left behind when a person moved the record: were it repaired by itself, both would
+    take the record from each other and run each task twice.
+    """
+    found = assess(known, seen, place)
+    moved = known is not None and known.broker not in ("", place)
+    if known is None or not moved or found.situation not in (Situation.WENT_BACK, Situation.RECORD_BEHIND):
+        return found
+    return Assessment(
+        Situation.ELSEWHERE,
+        f"{found.message}; and this is Redis at {place}, while the record belongs to Redis at {known.broker}: "
+        "stop every process that uses the one that is not meant",
+    )
 
 
 def assess(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
@@ -101,7 +127,9 @@ def _same_epoch(known: Checkpoint, seen: Survey) -> Assessment:
     lost = Situation.RECORD_BEHIND if is_trimmed else Situation.WENT_BACK
     if seen.seq < known.sequence:
         return Assessment(
-            Situation.WENT_BACK, f"Redis went back: its journal ends at {seen.seq}, {known.sequence} is recorded"
+            Situation.WENT_BACK,
+            f"Redis went back by {known.sequence - seen.seq:,} entries: its journal ends at {seen.seq}, "
+            f"{known.sequence} is recorded",
         )
     here = Position(known.epoch, known.sequence)
     if known.stream_id != "0-0" and not is_trimmed and not _is_place(seen.anchor, here):
