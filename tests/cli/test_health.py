@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import Program
+from tests.cli.conftest import Broker, Program
 from tqctl.completion import tree
 from tqctl_runtime.checks import CHECKS
 from tqctl_runtime.core.clock import now_ms
@@ -124,3 +124,34 @@ def test_completion_offers_every_check_as_one_word() -> None:
     )
 
     assert offered == tuple(name.replace(" ", "-") for name in CHECKS)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("health", "list"),
+        ("health", "history"),
+        ("task", "list"),
+        ("task", "show", "tsk_01J0000000000000000000000A"),
+        ("dlq", "list"),
+        ("dlq", "requeue", "--all", "--yes"),
+        ("worker", "show", "gone-1"),
+        ("task", "cancel", "--all", "--yes"),
+    ],
+)
+def test_what_needs_sql_names_while_it_is_away_what_does_not(
+    program: Program, broker: Broker, words: tuple[str, ...], kind: str
+) -> None:
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    if kind == "sqlite":
+        damaged = program.folder / "damaged.db"
+        damaged.write_text("this is no database " * 100)
+        url = f"sqlite:///{damaged}"
+    program.set(TQCTL_DATABASE_URL=url)
+
+    said = program.run(*words)
+
+    assert said.code == 69, said
+    assert "tqctl status" in said.err
+    assert "tqctl health probe" in said.err

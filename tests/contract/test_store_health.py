@@ -9,7 +9,7 @@ import pytest
 from tests.contract.journal import START
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.core.clock import iso
-from tqctl_runtime.core.errors import LeaseLost
+from tqctl_runtime.core.errors import BrokerUnavailable, LeaseLost, NotOpen, RecordUnavailable, UnderRepair
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.record import Store, open_store
 from tqctl_runtime.record.health import KEPT_EVENTS, RecoveryNote, Result
@@ -136,6 +136,23 @@ def test_an_outage_is_one_event_however_often_it_was_noticed(store: Store) -> No
     assert (event.kind, event.subject) == ("outage", "record")
     assert "connection refused" in event.message
     assert event.length_s is not None
+
+
+def test_a_closed_namespace_is_no_outage_and_a_server_that_is_away_is(store: Store) -> None:
+    recoveries = Recoveries()
+    for error in (NotOpen("closed"), UnderRepair("at work"), LeaseLost("over")):
+        recoveries.met(error)
+    recoveries.works("broker")
+    recoveries.works("record")
+    assert recoveries.flush(store) == 0
+
+    recoveries.met(BrokerUnavailable("connection refused"))
+    recoveries.met(RecordUnavailable("locked"))
+    recoveries.works("broker")
+    recoveries.works("record")
+
+    recoveries.flush(store)
+    assert {event.subject for event in store.health.events()} == {"broker", "record"}
 
 
 def test_an_event_that_was_written_twice_is_kept_once(store: Store) -> None:

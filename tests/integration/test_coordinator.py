@@ -26,7 +26,7 @@ from tqctl_runtime.coordinator.reaper import INTERVAL, Reaper
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import Role, RoleSpec, Tools
 from tqctl_runtime.coordinator.runner import RoleRunner
-from tqctl_runtime.core.errors import Busy, ConfigError, LeaseLost, RecordUnavailable
+from tqctl_runtime.core.errors import Busy, ConfigError, LeaseLost, NotOpen, RecordUnavailable
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import build_submission
 from tqctl_runtime.record import open_store
@@ -64,6 +64,24 @@ def test_another_coordinator_takes_over_when_the_leader_is_stopped(pair: Environ
             lambda: [e.subject for e in store.health.events()] == [f"coordinator-{p.pid}" for p in (second, first)],
             "both leaders are events",
         )
+
+
+@pytest.mark.slow  # a whole process starts
+def test_an_emptied_redis_is_one_event_with_what_was_found_and_done(pair: Environment) -> None:
+    first = pair.start("coordinator", "start")
+    wait_until(lambda: leader_pid(pair) == first.pid, "it leads", ignore=(Exception,))
+    assert pair.run("submit", "echo", "--delay", "1h").returncode == 0
+
+    drop_namespace(str(pair.redis_url), pair.namespace)
+
+    wait_until(lambda: leader_pid(pair) == first.pid and look(pair).scheduled == 1, "it leads again", ignore=(NotOpen,))
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(timeout=30) == 0
+    with open_store(pair.settings(), read_only=True) as store:
+        repair, leader = store.health.events()
+    assert (repair.kind, leader.kind) == ("repair", "leader")
+    assert "lost its data" in repair.message
+    assert "1 tasks put back" in repair.message
 
 
 @pytest.mark.slow  # the suspended leader's lease has to run out

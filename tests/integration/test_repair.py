@@ -208,19 +208,6 @@ def test_versions_begin_at_one_and_the_journal_tells_everything_that_was_put_bac
     assert sorted(row[0] for row in rows) == [b"F", b"T", b"T"]
 
 
-def test_a_repair_is_told_of_afterwards(stage: Stage) -> None:
-    stage.submit(3)
-    record(stage)
-    lose_everything(stage)
-    reopen(stage)
-
-    (told,) = stage.store.health.events()
-
-    assert (told.kind, told.subject) == ("repair", "namespace")
-    assert "3 tasks put back" in told.message
-    assert told.length_s is not None
-
-
 # --- Redis goes back
 
 

@@ -14,7 +14,7 @@ def check(scene: Scene) -> Iterator[Finding]:
     if store is None:
         error = scene.record_error
         assert error is not None
-        yield problem(error.message, error.hint or "check TQCTL_DATABASE_URL")
+        yield problem(error.message, "look whether the database runs, and check TQCTL_DATABASE_URL")
     elif scene.is_record_empty:
         yield skipped("it does not exist yet")
     else:

@@ -131,6 +131,10 @@ def _same_epoch(known: Checkpoint, seen: Survey) -> Assessment:
             f"Redis went back by {known.sequence - seen.seq:,} entries: its journal ends at {seen.seq}, "
             f"{known.sequence} is recorded",
         )
+    ends = (
+        f"the record went back by {seen.mark.seq - known.sequence:,} entries: it ends at {known.sequence}, "
+        f"{seen.mark.seq} was recorded once"
+    )
     here = Position(known.epoch, known.sequence)
     if known.stream_id != "0-0" and not is_trimmed and not _is_place(seen.anchor, here):
         return Assessment(
@@ -141,16 +145,17 @@ def _same_epoch(known: Checkpoint, seen: Survey) -> Assessment:
     if following is None:
         if seen.seq == known.sequence:
             return Assessment(Situation.FINE, "nothing is left to record")
-        return Assessment(lost, f"the journal has lost its entries from {known.sequence + 1} to {seen.seq}")
+        gone = f"the journal has lost its entries from {known.sequence + 1} to {seen.seq}"
+        return Assessment(lost, f"{ends}, and {gone}" if is_trimmed else gone)
     if following == Position(known.epoch, known.sequence + 1):
         return Assessment(Situation.FINE, "the journal goes on where the record ends")
     if following.seq <= known.sequence:
         lost = Situation.WENT_BACK
-    return Assessment(
-        lost,
+    goes_on = (
         f"the journal goes on with entry {following.seq} of epoch {following.epoch}, "
-        f"not with {known.sequence + 1} of epoch {known.epoch}",
+        f"not with {known.sequence + 1} of epoch {known.epoch}"
     )
+    return Assessment(lost, f"{ends}, and {goes_on}" if lost is Situation.RECORD_BEHIND else goes_on)
 
 
 def _is_place(anchor: Position | None, here: Position) -> bool:

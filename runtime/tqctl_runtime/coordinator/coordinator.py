@@ -25,7 +25,7 @@ from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
 from tqctl_runtime.coordinator.runner import RoleRunner, pause
 from tqctl_runtime.core.clock import boot_seconds, now_ms
-from tqctl_runtime.core.errors import LeaseLost, RecordUnavailable, TqctlError, Unavailable
+from tqctl_runtime.core.errors import LeaseLost, TqctlError, Unavailable
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.observe import registry
 from tqctl_runtime.observe.logging import get_logger
@@ -98,6 +98,8 @@ class Coordinator:
         self._runners: list[RoleRunner] = []
         self._recoveries = Recoveries()
         self._has_joined = False
+        # The namespace was lost and opened again, of which the repair tells: leading anew is no event beside it.
+        self._is_repaired = False
         self._is_ready = False
         self._clock_ms: int | None = None
 
@@ -122,6 +124,7 @@ class Coordinator:
                 # Again whenever the namespace was lost: then it is looked at, and repaired, before anybody leads.
                 while await self._open(pool, store, address):
                     await self._take_part(pool, store, address, ready)
+                    self._is_repaired = True
             finally:
                 await _in(pool, store.close)
         _log.info("stopped", id=self.id)
@@ -158,7 +161,7 @@ class Coordinator:
                 self._has_joined = True
                 return True
             except (Unavailable, LeaseLost) as error:
-                self._recoveries.fails("record" if isinstance(error, RecordUnavailable) else "broker", error.message)
+                self._recoveries.met(error)
                 if reminder.is_due(error.message, boot_seconds()):
                     _log.warning("waiting to open the namespace", error=error.message, check="tqctl doctor")
                 obstacle = error
@@ -222,7 +225,9 @@ class Coordinator:
                 )
                 for spec in self._specs
             ]
-            self._recoveries.note("leader", self._name, f"{self._name} on {platform.node()} leads in term {term}")
+            if not self._is_repaired:
+                self._recoveries.note("leader", self._name, f"{self._name} on {platform.node()} leads in term {term}")
+            self._is_repaired = False
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch(leader, term, halt), name="watch")
                 for runner in self._runners:
@@ -251,7 +256,7 @@ class Coordinator:
                 theirs = await link.call(coordinator_beat(self._keys, self.id, self._info(leader)))
                 self._clock_ms = (before + now_ms()) // 2 - theirs
             except TqctlError as error:
-                self._recoveries.fails("broker", error.message)
+                self._recoveries.met(error)
                 _log.warning("no heartbeat", error=error.message)
             else:
                 self._recoveries.works("broker")

@@ -71,7 +71,7 @@ def open_namespace(
     if found.situation in BROKEN:
         assert known is not None
         _log.warning("the namespace is repaired", situation=str(found.situation), why=found.message)
-        mended = Repair(store, wire, keys, holder=holder, place=where, prepare=prepare).run(known, seen)
+        mended = Repair(store, wire, keys, holder=holder, place=where, prepare=prepare).run(known, seen, found.message)
         return mended.opened
     if seen.epoch is not None and known is not None:
         if known.broker != where:

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from tqctl_runtime.core.clock import format_duration, now_ms
+from tqctl_runtime.core.errors import BrokerUnavailable, NotOpen, RecordUnavailable, TqctlError
 from tqctl_runtime.record.health import KEPT_EVENTS, RecoveryNote
 
 if TYPE_CHECKING:
@@ -32,6 +33,17 @@ class Recoveries:
         """Tell that *subject* does not answer; the first time begins an outage."""
         with self._lock:
             self._outages.setdefault(subject, (time.monotonic(), why))
+
+    def met(self, error: TqctlError) -> None:
+        """Tell of *error*: a server that does not answer begins an outage.
+
+        A namespace that is closed, or whose stores differ, is none: what brings it back is a repair, which tells of
+        itself.
+        """
+        if isinstance(error, RecordUnavailable):
+            self.fails("record", error.message)
+        elif isinstance(error, BrokerUnavailable) and not isinstance(error, NotOpen):
+            self.fails("broker", error.message)
 
     def works(self, subject: str) -> None:
         """Tell that *subject* answers: an outage that went on is over, and an event."""

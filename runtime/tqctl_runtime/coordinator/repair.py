@@ -115,8 +115,8 @@ class Repair:
         self._pairing = ""
         self._counts = Counts()
 
-    def run(self, known: Checkpoint, seen: Survey) -> Mended:
-        """Repair what was *seen* beside a record that is at *known*.
+    def run(self, known: Checkpoint, seen: Survey, why: str) -> Mended:
+        """Repair what was *seen* beside a record that is at *known*; *why* is kept with what was done.
 
         Raises:
             UnderRepair: somebody else does, or did meanwhile.
@@ -148,7 +148,8 @@ class Repair:
         opened = self._open()
         self._counts.seconds = round(time.monotonic() - started, 3)
         length = round(self._counts.seconds * 1000)
-        self._store.health.note("repair", "namespace", f"epoch {self._epoch}: {self._counts}", length_ms=length)
+        told = f"{why}; built anew in epoch {self._epoch}: {self._counts}"
+        self._store.health.note("repair", "namespace", told, length_ms=length)
         _log.warning("repaired", term=self._term, epoch=self._epoch, **self._counts.to_json())
         return Mended(opened, self._counts)
 

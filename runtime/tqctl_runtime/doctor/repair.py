@@ -69,7 +69,7 @@ class Mending:
         self._store = open_store(settings, read_only=preview)
         self._wire = Wire(BrokerAddress.of(settings))
         self._place = place_of(settings, self._wire)
-        self._seen: tuple[Checkpoint, Survey] | None = None
+        self._seen: tuple[Checkpoint, Survey, str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -94,14 +94,16 @@ class Mending:
         if found.situation is Situation.UNDER_REPAIR:
             raise UnderRepair(found.message, hint="wait for it: tqctl status")
         assert known is not None
-        self._seen = known, seen
         if found.situation is Situation.FINE:
             recorded, live, only_recorded, only_live = self._compare_open()
         else:
             recorded, live = self._recorded(), self._live()
             only_recorded, only_live = recorded - live, live - recorded
+        is_odd = found.situation in BROKEN | DOUBTFUL
+        differ = f"by hand: {len(only_recorded):,} tasks only in the record, {len(only_live):,} only in Redis"
+        self._seen = known, seen, found.message if is_odd else differ
         reader = self._store.mender(0)
-        is_needed = found.situation in BROKEN | DOUBTFUL or bool(only_recorded or only_live)
+        is_needed = is_odd or bool(only_recorded or only_live)
         return Plan(
             situation=str(found.situation),
             message=found.message,
@@ -123,8 +125,10 @@ class Mending:
             UnderRepair: somebody else does, or did meanwhile.
         """
         assert self._seen is not None, "plan() comes first"
-        known, seen = self._seen
-        return Repair(self._store, self._wire, self._keys, holder=holder, place=self._place).run(known, seen).counts
+        known, seen, why = self._seen
+        return (
+            Repair(self._store, self._wire, self._keys, holder=holder, place=self._place).run(known, seen, why).counts
+        )
 
     def _compare_open(self) -> tuple[set[str], set[str], set[str], set[str]]:
         """Both sides and what stays different, once everything decided before is recorded."""

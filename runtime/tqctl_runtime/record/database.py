@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_MS = 5_000
 #: How long a statement of the recorder, or a pause inside a transaction, may take on a server, ms.
 STATEMENT_TIMEOUT_MS = 10_000
+#: What is left to an operator while the database is away.
+WITHOUT_RECORD = "tqctl doctor; these answer without SQL: tqctl status, tqctl health probe, tqctl worker list"
 
 
 class BadData(Exception):

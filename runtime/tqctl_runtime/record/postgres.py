@@ -28,7 +28,13 @@ from tqctl_runtime.record.columns import (
     WINDOWS,
     WORKERS,
 )
-from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, BadData, Database
+from tqctl_runtime.record.database import (
+    LOCK_TIMEOUT_MS,
+    STATEMENT_TIMEOUT_MS,
+    WITHOUT_RECORD,
+    BadData,
+    Database,
+)
 from tqctl_runtime.record.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -226,7 +232,7 @@ class PostgresDatabase(Database):
         except psycopg.ProgrammingError as error:
             raise ConfigError("the database URL cannot be read", hint=_URL_HINT) from error
         except psycopg.Error as error:
-            raise RecordUnavailable(f"PostgreSQL: {_short(error)}", hint="check TQCTL_DATABASE_URL") from error
+            raise RecordUnavailable(f"PostgreSQL: {_short(error)}", hint=WITHOUT_RECORD) from error
         return connection
 
     def translate(self, error: Exception) -> Exception:
@@ -239,7 +245,7 @@ class PostgresDatabase(Database):
         if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
             return ConfigError(f"the record's schema is not up to date: {_short(error)}", hint="tqctl db upgrade")
         if isinstance(error, psycopg.Error):
-            return RecordUnavailable(f"PostgreSQL: {_short(error)}", hint="tqctl doctor")
+            return RecordUnavailable(f"PostgreSQL: {_short(error)}", hint=WITHOUT_RECORD)
         return error
 
     def new_engine(self) -> Engine:

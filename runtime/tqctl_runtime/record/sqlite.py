@@ -27,7 +27,7 @@ from tqctl_runtime.record.columns import (
     WINDOWS,
     WORKERS,
 )
-from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, BadData, Database
+from tqctl_runtime.record.database import LOCK_TIMEOUT_MS, WITHOUT_RECORD, BadData, Database
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -79,7 +79,9 @@ class SqliteDatabase(Database):
                 self._create_file()
             return self._open()
         except (sqlite3.Error, OSError) as error:
-            raise RecordUnavailable(f"the record at {self.path} cannot be opened: {error}") from error
+            raise RecordUnavailable(
+                f"the record at {self.path} cannot be opened: {error}", hint=WITHOUT_RECORD
+            ) from error
 
     def _create_file(self) -> None:
         # Created by us so that file, log and shared memory are never readable by others, whatever the umask.
@@ -123,9 +125,9 @@ class SqliteDatabase(Database):
     def translate(self, error: Exception) -> Exception:
         """*error* in our words."""
         if isinstance(error, sqlite3.OperationalError | sqlite3.InternalError):
-            return RecordUnavailable(f"the record at {self.path}: {error}", hint="tqctl doctor")
+            return RecordUnavailable(f"the record at {self.path}: {error}", hint=WITHOUT_RECORD)
         if isinstance(error, sqlite3.DatabaseError) and type(error) is sqlite3.DatabaseError:
-            return RecordUnavailable(f"the record at {self.path} is damaged: {error}", hint="tqctl doctor")
+            return RecordUnavailable(f"the record at {self.path} is damaged: {error}", hint=WITHOUT_RECORD)
         if isinstance(error, sqlite3.Error | OverflowError):
             return BadData(str(error))
         return error
