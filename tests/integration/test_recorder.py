@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.recorder_stage import Stage, drain
-from tqctl_runtime.broker import calls, worker_calls
+from tqctl_runtime.broker import calls, leader_calls, worker_calls
 from tqctl_runtime.client.shapes import Packed
 from tqctl_runtime.coordinator import recorder as recorder_module
 from tqctl_runtime.coordinator.recorder import KEEP_MS, Recorder, stamp
@@ -186,12 +186,33 @@ def test_a_watched_task_stays_for_its_waiters(stage: Stage, monkeypatch: pytest.
     drain(recorder)
     after_record = stage.live()
     monkeypatch.setattr(recorder_module, "WAIT_MS", 0)
-    recorder._staying[0] = (0.0, *recorder._staying[0][1:])
+    recorder._staying[0] = recorder._staying[0]._replace(again_at=0.0)
     recorder.run_once()
 
     assert after_record == {watched}
     assert other not in stage.live()
     assert stage.live() == set()
+
+
+def test_a_watched_task_is_forgotten_also_by_a_recorder_that_follows_while_it_stays(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stage.recorder(stage.elect("a"))
+    (watched,) = stage.submit()
+    stage.wire.call(calls.watch(stage.keys, [watched]))
+    stage.finish(stage.claim(), Detail(result=b"1"))
+    drain(first)
+    end = stage.wire.call(leader_calls.journal_last(stage.keys))
+    assert end is not None
+    monkeypatch.setattr(recorder_module, "KEEP_MS", 0)
+    stage.redis.xadd(stage.keys.build("journal"), {"who": "not us"}, id=f"{stamp(end) + 1_000}-0")
+    (later,) = stage.submit()
+    drain(first)
+
+    monkeypatch.setattr(recorder_module, "WAIT_MS", 0)
+    drain(stage.recorder(stage.elect("b")))
+
+    assert stage.live() == {later}
 
 
 def test_the_journal_is_trimmed_behind_the_anchor(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

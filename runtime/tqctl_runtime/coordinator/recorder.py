@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqctl_runtime.broker.calls import CHUNK
 from tqctl_runtime.broker.leader_calls import Entry, forget, publish, read_journal
@@ -34,10 +34,23 @@ PUBLISH_SECONDS, _BLOCK_SECONDS = 1.0, 0.5
 KEEP_MS = 60_000
 #: How long a watched task stays for those who wait for it, ms.
 WAIT_MS = 60_000
+#: Seconds between two questions for a task that the broker keeps for longer than was expected.
+_AGAIN_SECONDS = 1.0
 _KEEP_ALL_MS = 2**52
 _START = "0-0"
 _HINT = "nothing was written; what would be mended: tqctl doctor --repair -n"
 _log = get_logger("recorder")
+
+
+class _Staying(NamedTuple):
+    """A recorded task that the broker keeps: when to ask again, by ``time.monotonic``, and where the journal tells of it
+    at the earliest, ms.
+    """
+
+    again_at: float
+    id: str
+    v: int
+    since: int
 
 
 class Recorder:
@@ -53,8 +66,8 @@ class Recorder:
         #: Where the second look at what is recorded already has come to; None once it is over.
         self._again: str | None = None
         self._again_until = _START
-        #: Watched tasks that were recorded: (when to ask again by ``time.monotonic``, id, v).
-        self._staying: deque[tuple[float, str, int]] = deque()
+        #: Watched tasks that were recorded, the one that ended first in front.
+        self._staying: deque[_Staying] = deque()
         #: Numbers of the latest entries of this epoch that are in quarantine.
         self._quarantined: list[int] = []
         self._published_at = 0.0
@@ -119,14 +132,19 @@ class Recorder:
         # Trimmed only behind this batch: were we killed now, the next recorder finds here what it must forget.
         span = stamp(done.checkpoint.stream_id) - stamp(entries[0].stream_id)
         self._publish(done.checkpoint, KEEP_MS + span)
-        self._forget(done.finished.items())
+        self._forget(done.finished.items(), stamp(entries[0].stream_id))
         return done.checkpoint
 
     def _publish(self, checkpoint: Checkpoint, keep_ms: int) -> None:
-        """Tell the watermark and trim the journal to *keep_ms* before it, by the clock where nothing more came."""
+        """Tell the watermark and trim the journal to *keep_ms* before it, by the clock where nothing more came.
+
+        What tells of tasks that stay is kept: only from there does the next recorder know what it must forget.
+        """
         if self._again is not None:
             keep_ms = _KEEP_ALL_MS
-        elif not self._staying and keep_ms == KEEP_MS:
+        elif self._staying:
+            keep_ms = max(keep_ms, stamp(checkpoint.stream_id) - self._staying[0].since)
+        elif keep_ms == KEEP_MS:
             keep_ms = max(0, KEEP_MS - max(0, self._server_now - stamp(checkpoint.stream_id)))
         published = self._wire.call(
             publish(
@@ -155,15 +173,19 @@ class Recorder:
         numbers = [entry.sequence for entry in done.quarantined if entry.sequence]
         self._quarantined = [*self._quarantined, *numbers][-QUARANTINE_TOLD:]
 
-    def _forget(self, tasks: Iterable[tuple[str, int]]) -> None:
-        """Let the broker drop recorded final tasks; those that somebody waits for are tried again later."""
+    def _forget(self, tasks: Iterable[tuple[str, int]], since: int) -> None:
+        """Let the broker drop recorded final tasks, told since *since* (ms) in the journal.
+
+        Those that somebody waits for are tried again later.
+        """
         for chunk in chunks(tasks, CHUNK):
-            known = self._with_end(chunk)
-            kept = self._wire.call(forget(self._keys, known, term=self._term, wait_ms=WAIT_MS)) if known else []
-            if kept:
-                versions = dict(chunk)
-                again_at = time.monotonic() + WAIT_MS / 1000
-                self._staying.extend((again_at, task_id, versions[task_id]) for task_id in kept)
+            versions, again_at = dict(chunk), time.monotonic() + WAIT_MS / 1000
+            self._staying.extend(_Staying(again_at, kept, versions[kept], since) for kept in self._drop(chunk))
+
+    def _drop(self, tasks: list[tuple[str, int]]) -> list[str]:
+        """Forget *tasks*, at most CHUNK; returns those that stay."""
+        known = self._with_end(tasks)
+        return self._wire.call(forget(self._keys, known, term=self._term, wait_ms=WAIT_MS)) if known else []
 
     def _with_end(self, tasks: list[tuple[str, int]]) -> list[tuple[str, int]]:
         """Those of *tasks* whose end the record has: the beginning or the end of another may be in quarantine."""
@@ -173,11 +195,13 @@ class Recorder:
 
     def _forget_waited(self) -> None:
         now = time.monotonic()
-        due: list[tuple[str, int]] = []
-        while self._staying and self._staying[0][0] <= now and len(due) < CHUNK:
-            _, task_id, v = self._staying.popleft()
-            due.append((task_id, v))
-        self._forget(due)
+        due: list[_Staying] = []
+        while self._staying and self._staying[0].again_at <= now and len(due) < CHUNK:
+            due.append(self._staying.popleft())
+        if due:
+            kept = set(self._drop([(item.id, item.v) for item in due]))
+            again = [item._replace(again_at=now + _AGAIN_SECONDS) for item in due if item.id in kept]
+            self._staying.extendleft(reversed(again))
 
     def _forget_again(self) -> None:
         """Forget once more what an earlier recorder committed: it may have ended before it could tell the broker."""
@@ -186,7 +210,8 @@ class Recorder:
         entries = self._wire.call(read_journal(self._keys, self._again, count=self._count))
         limit = order(self._again_until)
         recorded = [entry for entry in entries if order(entry.stream_id) <= limit]
-        self._forget(final_tasks(recorded).items())
+        if recorded:
+            self._forget(final_tasks(recorded).items(), stamp(recorded[0].stream_id))
         self._again = recorded[-1].stream_id if recorded and len(recorded) == len(entries) else None
 
 
