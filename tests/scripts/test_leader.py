@@ -71,7 +71,7 @@ def test_nobody_takes_a_lease_that_runs(rig: Rig) -> None:
 def test_a_term_that_is_not_greater_is_refused_even_when_nobody_leads(rig: Rig, term: int) -> None:
     rig.lead(7, "c1", TTL)
     rig.now += TTL
-    assert rig.lead(term, "c2", TTL) == Election(False, "c1", 7, NOW + TTL)
+    assert rig.lead(term, "c2", TTL) == Election(False, "c1", 7, NOW + TTL, is_free=True)
 
 
 def test_a_greater_term_takes_over_and_the_old_one_never_comes_back(rig: Rig) -> None:
@@ -79,13 +79,23 @@ def test_a_greater_term_takes_over_and_the_old_one_never_comes_back(rig: Rig) ->
     rig.now += TTL
     assert rig.lead(8, "c2", TTL).is_leader
     rig.now += TTL
-    assert rig.lead(7, "c1", TTL) == Election(False, "c2", 8, rig.now)
+    assert rig.lead(7, "c1", TTL) == Election(False, "c2", 8, rig.now, is_free=True)
 
 
 def test_a_leader_that_resigns_makes_room_at_once(rig: Rig) -> None:
     rig.lead(7, "c1", TTL)
-    assert rig.lead(7, "c1", 0) == Election(False, "c1", 7, NOW)
+    assert rig.lead(7, "c1", 0) == Election(False, "c1", 7, NOW, is_free=True)
     assert rig.lead(8, "c2", TTL).is_leader
+
+
+def test_a_lease_that_was_given_before_the_clock_was_set_back_keeps_nobody_out(rig: Rig) -> None:
+    rig.lead(7, "c1", TTL)
+    rig.now -= TTL
+    assert not rig.lead(8, "c2", TTL).is_leader
+
+    rig.now -= 3_600_000
+    assert rig.lead(0, "c2", TTL).is_free
+    assert rig.lead(8, "c2", TTL) == Election(True, "c2", 8, rig.now + TTL)
 
 
 def test_roles_are_led_apart(rig: Rig) -> None:

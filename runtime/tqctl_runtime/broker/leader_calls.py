@@ -33,19 +33,25 @@ def open_gate(keys: Keys, *, epoch: int, pairing: str, repair_term: int | None =
 
 @dataclass(frozen=True, slots=True)
 class Election:
-    """Who holds a role: *until* is ms by the server's clock."""
+    """Who holds a role: *until* is ms by the server's clock. *is_free*: a greater term would lead now."""
 
     is_leader: bool
     holder: str
     term: int
     until: int
+    is_free: bool = False
 
 
 def elect(keys: Keys, *, role: str, holder: str, term: int, lease_ms: int, now: int = 0) -> Call[Election]:
-    """Take or renew the lease of *role*; a lease of 0 resigns. A new holder needs a term above all earlier ones."""
-    return script_call(
-        keys, "elect", lambda r: Election(r[1] == 1, text(r[2]), r[3], r[4]), role, holder, term, lease_ms, now=now
-    )
+    """Take or renew the lease of *role*; a lease of 0 resigns. A new holder needs a term above all earlier ones.
+
+    A *term* of 0 wins nothing, it only looks.
+    """
+
+    def read(reply: list[Any]) -> Election:
+        return Election(reply[1] == 1, text(reply[2]), reply[3], reply[4], reply[5] == 1)
+
+    return script_call(keys, "elect", read, role, holder, term, lease_ms, now=now)
 
 
 def promote(keys: Keys, *, term: int, limit: int = 500, now: int = 0) -> Call[tuple[int, int]]:

@@ -118,7 +118,7 @@ class Leader:
 
     async def _campaign(self) -> None:
         seen = await self._ask(0)
-        if await self._is_taken(seen):
+        if not seen.is_free:
             self.settled.set()
             return
         async with asyncio.timeout(_TERM_SECONDS):
@@ -132,11 +132,6 @@ class Leader:
             _log.info("leader", term=term)
             self.settled.set()
             self._notify()
-
-    async def _is_taken(self, seen: Election) -> bool:
-        """Whether somebody holds the lease now; a term of 0 wins nothing, it only looks."""
-        seconds, microseconds = await self._link.command("TIME")
-        return seen.until > int(seconds) * 1000 + int(microseconds) // 1000
 
     async def _renew(self) -> None:
         assert self._term is not None
