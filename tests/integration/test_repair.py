@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +22,16 @@ from tqctl_runtime.broker import calls, leader_calls, views, worker_calls
 from tqctl_runtime.broker.repair_calls import SILENT_MS, survey
 from tqctl_runtime.client.shapes import Packed
 from tqctl_runtime.coordinator import repair as repair_module
+from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.coordinator.recorder import split
 from tqctl_runtime.core.attempt import Detail
-from tqctl_runtime.core.errors import NeedsRepair
+from tqctl_runtime.core.errors import NeedsRepair, StoresDiffer
 from tqctl_runtime.core.serializer import pack, unpack, unpack_stream
+from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import Outcome, State
 from tqctl_runtime.core.submission import ENVELOPE_LAYOUT, build_submission
 from tqctl_runtime.record import mend as mend_module
+from tqctl_runtime.record import open_store
 from tqctl_runtime.record.mend import Mender
 
 
@@ -307,6 +311,24 @@ def test_an_older_copy_of_the_record_is_brought_up_by_the_journal_alone(stage: S
 
     assert stage.states([done]) == {State.SUCCEEDED}
     assert stage.states([waiting, *more]) == {State.QUEUED}
+
+
+def test_a_new_record_does_not_take_a_redis_that_is_recorded_into_another_one(stage: Stage, tmp_path: Path) -> None:
+    ids = stage.submit(2)
+    record(stage)
+    stage.redis.xtrim(stage.keys.build("journal"), maxlen=0, approximate=False)
+
+    with open_store(Settings(database_url=f"sqlite:///{tmp_path / 'wrong.db'}")) as wrong:
+        wrong.prepare()
+        with pytest.raises(StoresDiffer, match="into another one now"):
+            open_namespace(wrong, stage.wire, stage.keys)
+        unpaired = wrong.checkpoint()
+        stage.redis.hset(stage.keys.build("wm"), "at", 1)
+        alone = open_namespace(wrong, stage.wire, stage.keys)
+
+    assert unpaired is None
+    assert alone.epoch == 2
+    assert stage.live() == set(ids)
 
 
 def test_an_older_copy_whose_journal_is_trimmed_gets_live_tasks_and_ends_from_redis(stage: Stage) -> None:

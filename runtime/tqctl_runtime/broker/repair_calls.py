@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tqctl_runtime.broker.call import Call, Word, script_call, text
-from tqctl_runtime.broker.calls import Position
+from tqctl_runtime.broker.calls import RECORDER_SILENT_MS, Position
 from tqctl_runtime.broker.keys import BY_NAME, Keys
 from tqctl_runtime.core.serializer import pack_for_lua
 from tqctl_runtime.core.states import STATE_CODES, State
@@ -21,9 +21,9 @@ _KEPT = ("meta", "stat", "unique")
 class Survey(NamedTuple):
     """How a namespace stands. Numbers are 0 where there is nothing, instants ms by the server's clock.
 
-    *epoch* is None where it is not open; *was* is the epoch before the repair that closed it. *mark* is the watermark,
-    *anchor* the entry at the record's checkpoint (sequence 0: not one of ours; None: not there), *following* the next
-    one of ours. *term* is the greatest that a leader or a repair ever had here.
+    *epoch* is None where it is not open; *was* is the epoch before the repair that closed it. *mark* is the watermark
+    and *mark_at* when it was told last. *anchor* is the entry at the record's checkpoint (sequence 0: not one of ours;
+    None: not there), *following* the next one of ours. *term* is the greatest that a leader or a repair ever had here.
     """
 
     now: int
@@ -36,9 +36,15 @@ class Survey(NamedTuple):
     repair_at: int
     term: int
     mark: Position
+    mark_at: int
     anchor: Position | None
     following: Position | None
     tasks: int
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether somebody records it now."""
+        return self.epoch is not None and self.now - self.mark_at < RECORDER_SILENT_MS
 
     @property
     def is_under_repair(self) -> bool:
@@ -52,8 +58,8 @@ def survey(keys: Keys, stream_id: str = "0-0", *, now: int = 0) -> Call[Survey]:
 
 
 def _read_survey(reply: list[Any]) -> Survey:
-    anchor = Position(reply[12], reply[13]) if reply[11] else None
-    following = Position(reply[14], reply[15]) if reply[15] else None
+    anchor = Position(reply[13], reply[14]) if reply[12] else None
+    following = Position(reply[15], reply[16]) if reply[16] else None
     return Survey(
         now=reply[0],
         epoch=int(reply[1]) if reply[1] else None,
@@ -65,9 +71,10 @@ def _read_survey(reply: list[Any]) -> Survey:
         repair_at=reply[7],
         term=max(reply[8], reply[5]),
         mark=Position(reply[9], reply[10]),
+        mark_at=reply[11],
         anchor=anchor,
         following=following,
-        tasks=reply[16],
+        tasks=reply[17],
     )
 
 

@@ -31,10 +31,18 @@ _log = get_logger("opening")
 
 
 def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint | None, Survey, Assessment]:
-    """How both stores stand; a record that was never paired is paired with the Redis that it stands beside."""
+    """How both stores stand; a record that was never paired is paired with the Redis that it stands beside.
+
+    Unless that is recorded now: then it has another record, and would be taken from it.
+    """
     while True:
         known = store.checkpoint()
         seen = wire.call_idempotent(survey(keys, known.stream_id if known else "0-0"))
+        if known is None and seen.is_recorded:
+            if store.checkpoint() is not None:
+                continue
+            message = f"the record is new, but a coordinator records Redis at {place} into another one now"
+            return None, seen, Assessment(Situation.OTHER_PAIR, message)
         epoch = seen.epoch if seen.epoch is not None else seen.was
         if known is None and seen.pairing and epoch is not None:
             known = store.pair(seen.pairing, epoch, place)

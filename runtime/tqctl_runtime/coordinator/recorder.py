@@ -43,8 +43,8 @@ _log = get_logger("recorder")
 
 
 class _Staying(NamedTuple):
-    """A recorded task that the broker keeps: when to ask again, by ``time.monotonic``, and where the journal tells of it
-    at the earliest, ms.
+    """A recorded task that the broker keeps. *again_at* is when to ask again, by ``time.monotonic``; the journal tells
+    of it since *since*, ms.
     """
 
     again_at: float
