@@ -64,7 +64,12 @@ def _handlers() -> Iterable[str]:
 def _queues() -> Iterable[str]:
     from tqctl_runtime.broker import views
 
-    return _live(lambda wire, keys: [queue.name for queue in wire.call(views.overview(keys)).queues])
+    def read(wire: Wire, keys: Keys) -> Iterable[str]:
+        seen = wire.call(views.overview(keys))
+        served = (name for worker in seen.workers for name in worker.info.get("queues", ()))
+        return [*(queue.name for queue in seen.queues), *served]
+
+    return _live(read)
 
 
 def _workers() -> Iterable[str]:

@@ -247,20 +247,50 @@ def test_each_publication_is_heard(rig: Rig) -> None:
 # --- coordinators
 
 
-def test_coordinators_that_fall_silent_are_dropped(rig: Rig) -> None:
-    def show(name: str, info: dict[str, int] | None) -> None:
-        rig.do(leader_calls.coordinator_beat(rig.keys, name, info, now=rig.now))
+def show(rig: Rig, name: str, info: dict[str, int] | None) -> None:
+    """A sign of life of coordinator *name*; None: it leaves."""
+    rig.do(leader_calls.coordinator_beat(rig.keys, name, info, now=rig.now))
 
-    show("c1", {"pid": 1})
+
+def test_coordinators_that_fall_silent_are_dropped(rig: Rig) -> None:
+    show(rig, "c1", {"pid": 1})
     rig.now += MINUTE
-    show("c2", {"pid": 2})
+    show(rig, "c2", {"pid": 2})
     assert sorted(rig.hash("coordinators")) == ["c1", "c2"]
     rig.now += 1
     with rig.changes() as seen:
-        show("c2", {"pid": 2})
+        show(rig, "c2", {"pid": 2})
     assert seen.keys == {"coordinators/c1": None, "coordinators/c2": f'{rig.now} {{"pid": 2}}'.encode()}
-    show("c2", None)
+    show(rig, "c2", None)
     assert "coordinators" not in rig.names()
+
+
+def test_nobody_records_from_the_moment_the_last_coordinator_leaves(rig: Rig) -> None:
+    rig.lead()
+    rig.submit(task("A"))
+    show(rig, "killed", {"pid": 3})
+    rig.now += 15_001
+    for name in ("c1", "c2"):
+        show(rig, name, {"pid": 1})
+    writes(rig, 1)["publish"]()
+    show(rig, "c1", None)
+    assert rig.submit(task("B")).is_recorder_alive, "another one is there to take over"
+    show(rig, "c2", None)
+    assert not rig.submit(task("C")).is_recorder_alive
+    assert rig.hash("wm")["seq"] == b"1", "what is recorded stays told"
+
+
+def test_names_of_queues_go_when_nothing_stands_in_line(rig: Rig) -> None:
+    rig.submit(task("A", queue="defualt"), task("B", queue="mail"), task("C", queue="later", delay_ms=1_000))
+    assert set(rig.raw("SMEMBERS", rig.keys.build("queues"))) == {b"defualt", b"mail"}
+    rig.cancel("A")
+    show(rig, "c1", {"pid": 1})
+    assert set(rig.raw("SMEMBERS", rig.keys.build("queues"))) == {b"mail"}
+    rig.claim(queues=["mail"])
+    show(rig, "c1", {"pid": 1})
+    assert set(rig.raw("SMEMBERS", rig.keys.build("queues"))) == set()
+    rig.retry("A")
+    assert set(rig.raw("SMEMBERS", rig.keys.build("queues"))) == {b"defualt"}
 
 
 def test_the_role_of_a_coordinator_has_one_name() -> None:

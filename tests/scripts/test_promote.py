@@ -25,6 +25,7 @@ def test_a_due_task_joins_the_line_at_its_due_time(led: Rig) -> None:
     assert seen.keys == {
         "sched/A": None,
         "q:default/A": score(base=NOW + 1_000),
+        "queues/default": True,
         "b:default": [b"1"],
         "st/A.state": "queued",
         "st/A.v": 2,

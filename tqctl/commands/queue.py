@@ -15,7 +15,8 @@ from tqctl.session import open_session
 from tqctl.text import plural
 
 if TYPE_CHECKING:
-    from tqctl_runtime.inspector import Inspector, QueueInfo
+    from tqctl.session import Session
+    from tqctl_runtime.inspector import Inspector
 
 
 def _paused(row: Mapping[str, Any]) -> str:
@@ -51,7 +52,7 @@ app = noun(
 
 @verb(app, "list")
 def list_(ctx: typer.Context, watch: Watch = False, interval: Interval = "2s") -> None:
-    """List queues with what waits, what runs and who serves them."""
+    """List queues that have unfinished tasks, a pause or a live worker."""
     session = open_session(ctx)
     period = parse_interval(interval)
     with session.inspector() as inspector:
@@ -67,15 +68,15 @@ def list_(ctx: typer.Context, watch: Watch = False, interval: Interval = "2s") -
         rows = read()
         session.remark(inspector)
     if not session.output.rows(VIEW, rows):
-        session.note("no queue was used yet")
+        session.note("no queue has tasks, a pause or a worker")
 
 
 @verb(app, "show")
 def show(ctx: typer.Context, names: Names) -> None:
-    """Show queues whole, with the next task."""
+    """Show queues whole, with the next task; also empty ones that are in no list any more."""
     session = open_session(ctx)
     with session.inspector() as inspector:
-        rows = [queue.to_json() for queue in _find(inspector, names)]
+        rows = [inspector.queue(name).to_json() for name in names]
     session.output.show(VIEW, rows)
 
 
@@ -92,11 +93,8 @@ def pause(
     session = open_session(ctx)
     for_ms = parse_duration_ms(duration) if duration is not None else 0
     with session.inspector() as inspector:
-        known = _used(inspector)
         for name in check_names(names):
-            if name not in known:
-                near = get_close_matches(name, known, n=3, cutoff=0.5)
-                session.note(f"nothing has used queue {name} yet" + (f"; near: {', '.join(near)}" if near else ""))
+            _note_unused(session, inspector, name)
             until = inspector.pause(name, for_ms=for_ms, reason=reason, who=who())
             session.note(f"queue {name} is paused " + (f"until {iso(until)}" if until else "until it is resumed"))
 
@@ -116,8 +114,7 @@ def purge(ctx: typer.Context, names: Names) -> None:
     """Cancel everything that waits in queues; running and scheduled tasks stay."""
     session = open_session(ctx)
     with session.inspector() as inspector:
-        found = _find(inspector, names)
-        for queue in found:
+        for queue in [inspector.queue(name) for name in names]:
             session.confirm(f"cancel {plural(queue.queued, 'task')} of queue {queue.name}")
             done = inspector.purge(queue.name, who=who())
             session.note(f"{plural(done, 'task')} of queue {queue.name} cancelled")
@@ -138,22 +135,16 @@ def check_names(names: list[str]) -> list[str]:
     return names
 
 
-def _used(inspector: Inspector) -> set[str]:
-    """The queues that have had tasks, that a worker serves or that a handler names."""
-    served = {name for worker in inspector.workers() for name in worker.queues}
+def _note_unused(session: Session, inspector: Inspector, name: str) -> None:
+    """Say where neither a task, a worker nor a handler has named queue *name*: it may be mistyped."""
+    from tqctl_runtime.core.errors import NotFound, RecordUnavailable
+
     named = {str(row["queue"]) for row in inspector.handlers() if row.get("queue")}
-    return {queue.name for queue in inspector.queues()} | served | named
-
-
-def _find(inspector: Inspector, names: list[str]) -> list[QueueInfo]:
-    from tqctl_runtime.core.errors import NotFound
-
-    known = {queue.name: queue for queue in inspector.queues()}
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, n=3, cutoff=0.5)
-            raise NotFound(
-                f"no queue is called {name!r}",
-                hint=f"did you mean {' or '.join(near)}?" if near else "tqctl queue list",
-            )
-    return [known[name] for name in names]
+    try:
+        if name not in named:
+            inspector.queue(name)
+    except NotFound:
+        near = get_close_matches(name, {*named, *(queue.name for queue in inspector.queues())}, n=3, cutoff=0.5)
+        session.note(f"nothing has used queue {name} yet" + (f"; near: {', '.join(near)}" if near else ""))
+    except RecordUnavailable:
+        return

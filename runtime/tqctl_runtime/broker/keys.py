@@ -34,7 +34,7 @@ SPECS = (
     KeySpec("bell", "b:{}", "list", "queues", "at most one element"),
     KeySpec("sched", "sched", "zset", "tasks", "scheduled and retrying tasks by due time"),
     KeySpec("exp", "exp", "zset", "tasks", "tasks with an expiry; swept by the promoter"),
-    KeySpec("queues", "queues", "set", "queues", "names of queues that were used"),
+    KeySpec("queues", "queues", "set", "queues", "names of queues with tasks in line; swept by coordinators"),
     KeySpec("pause", "pause", "hash", "queues", "paused queues"),
     KeySpec("pausewhy", "pausewhy", "hash", "queues", "why, by whom and until when; one for each paused queue"),
     KeySpec("leases", "leases", "zset", "workers", "live workers by the end of their lease; reaped"),

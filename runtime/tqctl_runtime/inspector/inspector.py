@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
 from tqctl_runtime.broker import calls, views
 from tqctl_runtime.client.outcomes import Ended, no_such_task
 from tqctl_runtime.core.errors import AmbiguousId, NotFound, Pending, RecordUnavailable, WaitTimeout
-from tqctl_runtime.core.ids import TAIL_MINIMUM, ULID_LENGTH, is_task_id
+from tqctl_runtime.core.ids import TAIL_MINIMUM, ULID_LENGTH, is_name, is_task_id
 from tqctl_runtime.core.states import FINAL, State
-from tqctl_runtime.core.submission import DEFAULT_QUEUE, Envelope
+from tqctl_runtime.core.submission import Envelope
 from tqctl_runtime.inspector import lists, logs, verbs
 from tqctl_runtime.inspector.freshness import Freshness
 from tqctl_runtime.inspector.live import Live
 from tqctl_runtime.inspector.logs import Chunk
 from tqctl_runtime.inspector.merge import json_value, merge
+from tqctl_runtime.inspector.models import QueueInfo
 from tqctl_runtime.observe import registry
 from tqctl_runtime.record import open_store
 from tqctl_runtime.record.filters import LetterFilter, Sort, TaskFilter
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.core.task import Task
-    from tqctl_runtime.inspector.models import Change, CoordinatorInfo, QueueInfo, RecordLag, WorkerInfo
+    from tqctl_runtime.inspector.models import Change, CoordinatorInfo, RecordLag, WorkerInfo
     from tqctl_runtime.record import Store
     from tqctl_runtime.record.health import CheckState, Recovery, Stretch
     from tqctl_runtime.record.read import DeadLetter
@@ -257,32 +259,35 @@ class Inspector:
     # -- queues
 
     def queues(self) -> list[QueueInfo]:
-        """All queues by name; without a broker as the record knows them."""
+        """By name the queues that have unfinished tasks, a pause or a live worker; without a broker by the record."""
         overview = self._try_overview()
         if overview is None:
-            pauses = self._store.queries.settings("pause")
-            homes = {str(row["queue"]) for row in self._store.queries.handlers().values()}
-            return lists.recorded_queues(self._counts({*pauses, *homes, DEFAULT_QUEUE}), pauses)
+            return lists.recorded_queues(self._counts(()), self._store.queries.settings("pause"))
         try:
-            return lists.queues(overview, self._counts({item.name for item in overview.queues}))
+            return lists.queues(overview, self._counts(lists.live_queues(overview)))
         except RecordUnavailable:
             return lists.queues(overview, None)
 
     def queue(self, name: str) -> QueueInfo:
-        """The queue *name*.
+        """The queue *name*, also an empty one that is in no list any more.
 
         Raises:
-            NotFound: it was never used.
+            NotFound: no task of it is known, and nobody pauses or serves it.
         """
-        for item in self.queues():
-            if item.name == name:
-                return item
-        raise NotFound(f"there is no queue {name!r}", hint="tqctl queue list")
+        known = {item.name: item for item in self.queues()}
+        if name in known:
+            return known[name]
+        if is_name(name) and self._store.queries.has_queue(name):
+            return QueueInfo(name, 0, scheduled=0, retrying=0, running=0)
+        near = get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "tqctl queue list"
+        raise NotFound(f"no queue is called {name!r}", hint=hint)
 
     def _counts(self, names: Iterable[str]) -> lists.Counts:
         self._freshness.check()
         counted = self._store.queries.counts_by_state
-        return {name: counted(TaskFilter(queue=name, states=lists.COUNTED)) for name in sorted(names)}
+        wanted = sorted({*names, *self._store.queries.queues(lists.COUNTED)})
+        return {name: counted(TaskFilter(queue=name, states=lists.COUNTED)) for name in wanted}
 
     def pause(self, queue: str, for_ms: int = 0, reason: str = "", who: str = "") -> int:
         """Pause *queue* for *for_ms* (0: until it is resumed); until when in ms, 0 without end."""

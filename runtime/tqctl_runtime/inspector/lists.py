@@ -17,10 +17,24 @@ Counts = Mapping[str, Mapping[State, int]]
 COUNTED = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.RETRYING)
 
 
+def live_queues(overview: Overview) -> dict[str, LiveQueue]:
+    """By name the queues that are paused, where something stands in line, or that a live worker serves."""
+    served = {name: LiveQueue(name, 0, 0, None, None) for w in live_workers(overview) for name in w.queues}
+    return served | {item.name: item for item in overview.queues if item.pause or item.ready or item.suspects}
+
+
 def queues(overview: Overview, counts: Counts | None) -> list[QueueInfo]:
-    """The queues that were ever used, with the record's *counts* of what does not stand in line."""
-    workers = live_workers(overview)
-    return [_queue(item, workers, None if counts is None else counts.get(item.name, {})) for item in overview.queues]
+    """The live queues and those of the record's *counts*, which are of what does not stand in line."""
+    workers, found = live_workers(overview), live_queues(overview)
+    names = sorted({*found, *(counts or ())})
+    return [
+        _queue(
+            found.get(name) or LiveQueue(name, 0, 0, None, None),
+            workers,
+            None if counts is None else counts.get(name, {}),
+        )
+        for name in names
+    ]
 
 
 def _queue(item: LiveQueue, workers: Iterable[WorkerInfo], counts: Mapping[State, int] | None) -> QueueInfo:

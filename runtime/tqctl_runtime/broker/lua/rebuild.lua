@@ -49,7 +49,6 @@ local function put_back(task)
   else
     journal('T', now, id, 1, state, line[DUE], reason, '')
   end
-  redis.call('SADD', k_queues, queue)
   write_line(id, line)
   envelopes[#envelopes + 1], envelopes[#envelopes + 2] = id, task[18]
 end

@@ -10,7 +10,6 @@
 --- include mending
 --- include journal
 for _, pause in ipairs(cmsgpack.unpack(ARGV[3])) do
-  redis.call('SADD', k_queues, pause[1])
   redis.call('HSET', k_pause, pause[1], pause[2])
   redis.call('HSET', k_pausewhy, pause[1], pause[3])
   journal('K', now, 'pause', pause[1], pause[3])

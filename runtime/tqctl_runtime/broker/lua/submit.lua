@@ -16,11 +16,12 @@
 --- include ready
 --- include earlier
 local reply = {epoch, 0, mark[3] or '0', now, seq}
-local envelopes, ready, known_queues = {}, {}, {}
+local envelopes, ready = {}, {}
 
 for index, head in ipairs(is_busy and heads or {}) do
   if not earlier(index, head) then
-    return redis.error_reply('BUSY 1000 the record is ' .. behind_rows .. ' rows behind, or memory is short')
+    local why = is_short and 'memory of the server is short' or 'the record is ' .. behind_rows .. ' rows behind'
+    return redis.error_reply('BUSY 1000 ' .. why)
   end
 end
 
@@ -49,7 +50,7 @@ local function create(index, head)
   if expires > 0 then redis.call('ZADD', k_exp, expires, id) end
   if head[10] then redis.call('SET', k_idem(head[10]), id .. ' ' .. head[11]) end
   if head[12] then redis.call('SET', k_unique(head[12]), id, 'PX', head[13]) end
-  known_queues[queue], seen[id] = true, true
+  seen[id] = true
   write_first(id, state, priority, max, due, expires, head[9] and 1 or 0, queue, idem)
   local at = #envelopes
   envelopes[at + 1], envelopes[at + 2] = id, env
@@ -64,10 +65,9 @@ for index, head in ipairs(heads) do
 end
 flush_lines()
 if #envelopes > 0 then redis.call('HSET', k_env, unpack(envelopes)) end
-for queue in pairs(known_queues) do redis.call('SADD', k_queues, queue) end
 for queue, scores in pairs(ready) do
   redis.call('ZADD', k_ready(queue), unpack(scores))
-  ring(queue)
+  stand_in_line(queue)
 end
 flush_journal()
 reply[2] = seq

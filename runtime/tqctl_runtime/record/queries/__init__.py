@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection
@@ -53,6 +53,14 @@ class Queries:
     def counts_by_state(self, where: TaskFilter | None = None) -> dict[State, int]:
         """How many tasks there are in each state, all states included."""
         return self._read(lambda c: tasks.counts_by_state(c, where or TaskFilter()))
+
+    def queues(self, states: Sequence[State]) -> list[str]:
+        """The names of queues that have tasks in one of *states*."""
+        return self._read(lambda c: tasks.queues(c, states))
+
+    def has_queue(self, name: str) -> bool:
+        """Whether there is a task of queue *name*, in any state."""
+        return self._read(lambda c: tasks.has_queue(c, name))
 
     def dead_letters(self, where: LetterFilter | None = None, *, limit: int = 50) -> list[DeadLetter]:
         """Dead letters, latest first."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, union_all
 
 from tqctl_runtime.core.states import FINAL, State
 from tqctl_runtime.core.task import Task
@@ -129,3 +129,19 @@ def counts_by_state(connection: Connection, where: TaskFilter) -> dict[State, in
     rows = connection.execute(filtered(where, t.state, func.count().label("tasks")).group_by(t.state))
     found = {State(row[0]): int(row[1]) for row in rows}
     return {state: found.get(state, 0) for state in State}
+
+
+def queues(connection: Connection, states: Sequence[State]) -> list[str]:
+    """The names of queues that have tasks in one of *states*."""
+    # From name to name by the index: DISTINCT would read every row of it.
+    names = select(func.min(t.queue).label("name")).cte("names", recursive=True)
+    following = select(func.min(t.queue)).where(t.queue > names.c.name).scalar_subquery()
+    names = names.union_all(select(following).where(names.c.name.is_not(None)))
+    is_used = [exists().where(t.queue == names.c.name, t.state == state) for state in states]
+    wanted = select(names.c.name).where(names.c.name.is_not(None), or_(*is_used)).order_by(names.c.name)
+    return [row.name for row in connection.execute(wanted)]
+
+
+def has_queue(connection: Connection, name: str) -> bool:
+    """Whether there is a task of queue *name*, in any state."""
+    return connection.execute(select(t.id).where(t.queue == name).limit(1)).first() is not None

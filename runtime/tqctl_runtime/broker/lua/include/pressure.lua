@@ -7,5 +7,6 @@ local function beyond(rows, bytes)
   return (rows and behind_rows >= tonumber(rows)) or (bytes and behind_bytes >= tonumber(bytes))
 end
 
-local is_busy = beyond(meta[7], meta[8]) or meta[11] == '1'
+local is_short = meta[11] == '1'
+local is_busy = beyond(meta[7], meta[8]) or is_short
 local is_stopped = beyond(meta[9], meta[10])

@@ -37,6 +37,5 @@ local function revive(id, envelope, told)
   line[CREATED] = told[9]
   redis.call('HSET', k_env, id, envelope)
   redis.call('DEL', k_tomb(id))
-  redis.call('SADD', k_queues, told[4])
   requeue_reset(id, line, told[8])
 end
