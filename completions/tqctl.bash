@@ -24,8 +24,8 @@ _tqctl_node() {
       arg="" ;;
     "submit")
       subs=""
-      opts="--at --batch --color --context -c --correlation-id --delay --dry-run -n --durability --expires --fields --help --idempotency-key --max-retries --no-input --output -o --param -p --payload --priority --queue --quiet -q --resume --tag --tenant --timeout --unchecked --unique-for --verbose -v --wait --wait-timeout --yes -y"
-      takes=" --at --batch --color --context -c --correlation-id --delay --durability --expires --fields --idempotency-key --max-retries --output -o --param -p --payload --priority --queue --resume --tag --tenant --timeout --unique-for --wait-timeout "
+      opts="--at --batch --block --color --context -c --correlation-id --delay --dry-run -n --durability --expires --fields --help --idempotency-key --max-retries --no-input --output -o --param -p --payload --priority --queue --quiet -q --resume --tag --tenant --timeout --unchecked --unique-for --verbose -v --wait --wait-timeout --yes -y"
+      takes=" --at --batch --block --color --context -c --correlation-id --delay --durability --expires --fields --idempotency-key --max-retries --output -o --param -p --payload --priority --queue --resume --tag --tenant --timeout --unique-for --wait-timeout "
       arg="handlers" ;;
     "task")
       subs="list show result logs wait cancel retry"

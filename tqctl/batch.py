@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tqctl.sending import unknown
 from tqctl.wish import Wish, wish_of_line
 from tqctl_runtime.broker.calls import CHUNK
-from tqctl_runtime.core.errors import Busy, TqctlError
+from tqctl_runtime.client.receipts import IN_FLIGHT
+from tqctl_runtime.core.errors import TqctlError
 from tqctl_runtime.core.ids import derived_id
 from tqctl_runtime.core.serializer import load_json
 from tqctl_runtime.core.submission import Submission
 
 if TYPE_CHECKING:
-    from tqctl_runtime.client.receipts import Durability, Receipt
+    from tqctl.patience import Patience, Sender
+    from tqctl_runtime.client.receipts import Durability, Posted
 
 #: Bytes of payloads in one call at most, so that one call stays short for everybody else on the broker.
 _CHUNK_BYTES = 4 * 2**20
-#: Seconds a batch waits for a busy broker before it gives up; what is left can be resumed.
-_BUSY_PATIENCE = 60.0
 #: Handler and payload by id, of those of some ids that are submitted already.
 Standing = Callable[[list[str]], Mapping[str, tuple[str, Any]]]
 _OTHER_WORK = "another task of this batch stands there: not the file it was started with"
@@ -38,36 +38,30 @@ def mark_of(defaults: Wish) -> str:
 
 @dataclass(slots=True)
 class Report:
-    """What became of a batch. *refused* is (line, why) pairs."""
+    """What became of a batch. *refused* is (line, why) pairs; *is_recorded*: the record was seen to have all."""
 
     batch: str
     lines: int = 0
-    #: The last line whose task, and those of all lines before it, were acknowledged.
+    #: The last line whose task, and those of all lines before it, were acknowledged by the broker.
     reached: int = 0
+    #: The same of the record, as far as it was waited for.
+    recorded: int = 0
     submitted: int = 0
     repeated: int = 0
     refused: list[tuple[int, str]] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     pairs: set[tuple[str, str]] = field(default_factory=set)
     is_recorded: bool = True
-    is_recorder_alive: bool = True
-
-
-class Sender(Protocol):
-    """What a batch needs of a client."""
-
-    def send(self, wishes: Sequence[Submission], *, durability: Durability) -> list[Receipt]:
-        """Send one chunk."""
 
 
 @dataclass(slots=True)
 class Events:
-    """What a caller hears while a batch runs; *moved* gets the bytes of each line."""
+    """What a caller hears while a batch runs; *moved* gets the bytes of each line, *waiting*: the record takes long."""
 
     refused: Callable[[int, str], None]
     accepted: Callable[[int, str], None]
     moved: Callable[[int], None]
-    waiting: Callable[[str], None]
+    waiting: Callable[[], None]
 
 
 class Batch:
@@ -80,6 +74,7 @@ class Batch:
         defaults: Wish,
         events: Events,
         rows: Mapping[str, Mapping[str, Any]],
+        patience: Patience,
         *,
         durability: Durability,
         limit: int,
@@ -92,6 +87,9 @@ class Batch:
         self._defaults = defaults
         self._events = events
         self._rows = rows
+        self._patience = patience
+        #: What the broker has and the record may not have yet, with the last line of each call.
+        self._flying: deque[tuple[Posted, int]] = deque()
         self._durability = durability
         self._limit = limit
         self._is_checked = is_checked
@@ -111,15 +109,20 @@ class Batch:
             item = self._read(number, raw)
             if item is not None:
                 if len(chunk) >= CHUNK or size + len(item.payload) > _CHUNK_BYTES:
-                    self._send(chunk, "accepted")
+                    self._send(chunk)
                     chunk, size = [], 0
                 chunk.append((number, item))
                 size += len(item.payload)
             self._events.moved(len(raw or b"") + 1)
         if chunk:
-            # The journal keeps its order: what is recorded of the last chunk is recorded of all before it.
-            self._send(chunk, self._durability)
+            self._send(chunk)
+        self._settle(0)
         return self.report
+
+    @property
+    def awaits_record(self) -> bool:
+        """Whether the broker has lines that the record was not seen to have yet, though somebody records."""
+        return any(posted.awaits_record for posted, _ in self._flying)
 
     def _read(self, number: int, raw: bytes | None) -> Submission | None:
         if raw is not None and not raw.strip():
@@ -149,14 +152,18 @@ class Batch:
         self.report.refused.append((number, why))
         self._events.refused(number, why)
 
-    def _send(self, chunk: list[tuple[int, Submission]], durability: Durability) -> None:
-        report = self.report
+    def _send(self, chunk: list[tuple[int, Submission]]) -> None:
         left = self._without_standing(chunk)
-        if not left:
-            report.reached = chunk[-1][0]
-            return
-        for (number, item), answer in zip(left, self._submit([item for _, item in left], durability), strict=True):
-            report.is_recorded, report.is_recorder_alive = answer.is_recorded, answer.is_recorder_alive
+        if left:
+            posted = self._patience.post(self._sender, [item for _, item in left], self._durability)
+            self._flying.append((posted, chunk[-1][0]))
+            self._count(left, posted)
+        self.report.reached = chunk[-1][0]
+        self._settle(IN_FLIGHT)
+
+    def _count(self, sent: list[tuple[int, Submission]], posted: Posted) -> None:
+        report = self.report
+        for (number, item), answer in zip(sent, posted.receipts(), strict=True):
             if answer.is_conflict:
                 self._refuse(number, f"the idempotency key belongs to other work: {answer.id}")
                 continue
@@ -165,7 +172,16 @@ class Batch:
             report.ids.append(answer.id)
             report.pairs.add((item.handler, item.queue))
             self._events.accepted(number, answer.id)
-        report.reached = chunk[-1][0]
+
+    def _settle(self, most: int) -> None:
+        """Wait for the record of the calls that were posted first, until *most* are left."""
+        while self._flying and (len(self._flying) > most or not self._flying[0][0].awaits_record):
+            posted, line = self._flying[0]
+            self._sender.confirm(posted, is_bulk=True, waiting=self._events.waiting)
+            self._flying.popleft()
+            self.report.is_recorded &= posted.is_recorded
+            if self.report.is_recorded:
+                self.report.recorded = line
 
     def _without_standing(self, chunk: list[tuple[int, Submission]]) -> list[tuple[int, Submission]]:
         if self._standing is None:
@@ -181,17 +197,6 @@ class Batch:
             self.report.ids.append(item.id)
             self._events.accepted(number, item.id)
         return [(number, item) for number, item in chunk if item.id not in known]
-
-    def _submit(self, submissions: list[Submission], durability: Durability) -> list[Receipt]:
-        give_up = time.monotonic() + _BUSY_PATIENCE
-        while True:
-            try:
-                return self._sender.send(submissions, durability=durability)
-            except Busy as error:
-                if time.monotonic() + error.retry_after > give_up:
-                    raise
-                self._events.waiting(error.message)
-                time.sleep(error.retry_after)
 
 
 def numbered_lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None]]:

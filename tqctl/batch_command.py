@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tqctl.batch import Batch, Events, Report, Standing, mark_of
-from tqctl.commands.submit import NOT_RECORDED, warn_without_worker
+from tqctl.commands.submit import warn_without_worker
 from tqctl.output import Column, View
+from tqctl.patience import OF_A_BATCH, not_recorded, obstacle, patience
 from tqctl.sending import durability_of, open_client, read_catalogue, read_overview
 from tqctl.session import say
 from tqctl.terminated import Terminated, raising_terminated
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tqctl.commands.submit import Options
     from tqctl.session import Session
     from tqctl.wish import Wish
-    from tqctl_runtime.client.receipts import Durability, Receipt
+    from tqctl_runtime.client.receipts import Durability, Posted
     from tqctl_runtime.client.sync import Client
     from tqctl_runtime.core.submission import Submission
 
@@ -75,7 +76,7 @@ def _make(
         refused=_refused(session),
         accepted=_accepted(session),
         moved=moved,
-        waiting=lambda why: session.note(f"waiting: {why}"),
+        waiting=_waiting(session, client),
     )
     return Batch(
         _DrySender() if options.dry_run else client,
@@ -83,6 +84,7 @@ def _make(
         wish,
         events,
         read_catalogue(client),
+        patience(options.block, OF_A_BATCH, session.note),
         durability=durability_of(options.durability),
         limit=session.settings.payload_limit,
         is_checked=options.is_checked,
@@ -117,22 +119,50 @@ def _run(session: Session, batch: Batch, stream: BinaryIO, options: Options) -> 
             return batch.run(stream)
     except (KeyboardInterrupt, Terminated, TqctlError):
         if not options.dry_run:
+            _tell(session, batch.report)
             words = ["tqctl", *session.flags.words]
             words += [] if options.resume else ["--resume", batch.report.batch]
             again = ", with the same lines on stdin" if options.batch == "-" else ""
-            say(f"stopped after line {batch.report.reached:,}; the rest{again}: {shell_line(words)}")
+            say(f"stopped after line {_how_far(batch)}; the rest{again}: {shell_line(words)}")
         raise
+
+
+def _how_far(batch: Batch) -> str:
+    """The last line that the broker has, with what became of it and those before it."""
+    report = batch.report
+    repeated = f", {report.repeated:,} were there already" if report.repeated else ""
+    recorded = f", recorded up to line {report.recorded:,}" if batch.awaits_record else ""
+    return f"{report.reached:,}: {plural(report.submitted, 'task')} submitted{repeated}{recorded}"
 
 
 class _DrySender:
     """Answers like the broker and keeps nothing."""
 
-    def send(self, wishes: Sequence[Submission], *, durability: Durability) -> list[Receipt]:
+    def post(self, wishes: Sequence[Submission], *, durability: Durability) -> Posted:
         """Say yes to every task."""
-        from tqctl_runtime.client.receipts import Receipt
+        from tqctl_runtime.broker.call import Call
+        from tqctl_runtime.broker.calls import Accepted, Position, SubmitReply
+        from tqctl_runtime.client.receipts import Posted
         from tqctl_runtime.core.states import State
 
-        return [Receipt(wish.id, State.QUEUED) for wish in wishes]
+        reply = SubmitReply(Position(0, 0), 0, False, [Accepted(wish.id, State.QUEUED) for wish in wishes])
+        return Posted(wishes, Call("nothing", (), lambda _: reply), reply, 0, durability="accepted")
+
+    def confirm(self, posted: Posted, *, is_bulk: bool, waiting: Callable[[], None] | None) -> None:
+        """Nothing is recorded."""
+
+
+def _waiting(session: Session, client: Client) -> Callable[[], None]:
+    """Say once what a batch waits for, however often it does."""
+    has_told = False
+
+    def tell() -> None:
+        nonlocal has_told
+        if not has_told:
+            session.note(f"waiting for the record: {obstacle(client)}")
+        has_told = True
+
+    return tell
 
 
 def _refused(session: Session) -> Callable[[int, str], None]:
@@ -183,14 +213,16 @@ def _tell(session: Session, report: Report) -> None:
         session.output.line(report.batch)
     elif session.format not in {"name", "jsonl"}:
         session.output.rows(VIEW, [{**row, "refused": len(report.refused)}])
-    repeated = f", {report.repeated:,} were there already" if report.repeated else ""
-    session.note(f"{plural(report.submitted, 'task')} submitted{repeated}, {len(report.refused):,} lines refused")
 
 
 def _settle(session: Session, report: Report, options: Options) -> None:
     _tell(session, report)
+    repeated = f", {report.repeated:,} were there already" if report.repeated else ""
+    session.note(f"{plural(report.submitted, 'task')} submitted{repeated}, {len(report.refused):,} lines refused")
     if report.submitted and not report.is_recorded and options.durability is None:
-        session.note(NOT_RECORDED)
+        with open_client(session.settings) as client:
+            recorded = f"recorded up to line {report.recorded:,}; " if report.recorded else ""
+            session.note(recorded + not_recorded(client))
     if report.pairs and not session.flags.quiet:
         with open_client(session.settings) as client:
             overview = read_overview(client)

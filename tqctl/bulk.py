@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tqctl.arguments import who
 from tqctl.changes import VIEW
-from tqctl.text import plural
+from tqctl.text import plural, shell_line
 from tqctl_runtime.core.errors import NotFound, TqctlError, UsageError
 from tqctl_runtime.core.states import FINAL, State
 
@@ -25,18 +25,31 @@ _CHUNK = 1_000
 _OPEN = tuple(state for state in State if state not in FINAL)
 
 
-def choose(where: TaskFilter, *, has_ids: bool, is_all: bool) -> TaskFilter:
+def check_choice(session: Session, *, has_ids: bool, is_filtered: bool, is_all: bool) -> None:
+    """Refuse a bulk change whose objects are not chosen in exactly one way: by ids, by filters, or by ``--all``.
+
+    Raises:
+        UsageError: in none, or in several; for ``--all`` beside others with the command that narrows.
+    """
+    if has_ids and is_filtered:
+        raise UsageError("give ids or filters, not both")
+    if is_all and (has_ids or is_filtered):
+        other = "ids" if has_ids else "filters"
+        narrowed = shell_line(["tqctl", *(word for word in session.flags.words if word != "--all")])
+        raise UsageError(f"--all means everything: give it or {other}, not both", hint=f"without it: {narrowed}")
+    if not (has_ids or is_filtered or is_all):
+        raise UsageError("nothing is chosen", hint="give ids, a filter such as --queue or --handler, or --all")
+
+
+def choose(session: Session, where: TaskFilter, *, has_ids: bool, is_all: bool) -> TaskFilter:
     """*where* narrowed to tasks that have not ended.
 
     Raises:
-        UsageError: neither ids nor a filter, both of them, or a state in which nothing can be cancelled.
+        UsageError: the choice is not clear, or of a state in which nothing can be cancelled.
     """
     named = (where.states, where.handler, where.queue, where.tags, where.tenant)
     is_filtered = any(named) or where.since is not None or where.until is not None
-    if has_ids and (is_filtered or is_all):
-        raise UsageError("give ids or filters, not both")
-    if not (has_ids or is_filtered or is_all):
-        raise UsageError("nothing is chosen", hint="give ids, a filter such as --queue or --state, or --all")
+    check_choice(session, has_ids=has_ids, is_filtered=is_filtered, is_all=is_all)
     ended = [str(state) for state in where.states if state in FINAL]
     if ended:
         raise UsageError(f"{' and '.join(ended)} tasks have ended: nothing is left to cancel")

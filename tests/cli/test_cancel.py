@@ -155,7 +155,9 @@ def test_nothing_that_fits_is_exit_0_and_one_line(side: Side, program: Program) 
     [
         ([], "nothing is chosen"),
         (["ABCDEF", "--queue", "default"], "ids or filters, not both"),
-        (["ABCDEF", "--all"], "ids or filters, not both"),
+        (["ABCDEF", "--all"], "--all means everything: give it or ids, not both"),
+        (["--queue", "a b", "--all"], "hint: without it: tqctl task cancel --queue 'a b' --yes"),
+        (["--since", "1h", "--all"], "--all means everything: give it or filters, not both"),
         (["--state", "dead"], "dead tasks have ended"),
     ],
 )

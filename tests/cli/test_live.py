@@ -250,6 +250,10 @@ def test_dead_letters_are_listed_requeued_and_discarded(stack: Program) -> None:
 def test_dead_letters_are_chosen_by_ids_or_filters_never_by_nothing(stack: Program) -> None:
     assert stack.run("dlq", "requeue").code == 2
     assert stack.run("dlq", "requeue", "ABCD", "--all").code == 2
+    for word in ("requeue", "discard"):
+        narrowed = stack.run("dlq", word, "--handler", "fail", "--all", "--yes")
+        assert narrowed.code == 2
+        assert f"hint: without it: tqctl dlq {word} --handler fail --yes" in narrowed.err
     assert "no dead letter matches" in stack.done("dlq", "requeue", "--error", "never heard of").err
 
 

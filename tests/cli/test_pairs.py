@@ -52,6 +52,23 @@ def test_processes_that_were_started_one_by_one_work_together_and_end_on_term(em
 
 
 @_SLOW
+def test_a_submit_is_recorded_while_a_coordinator_runs_and_says_at_once_that_it_is_not_after_its_orderly_stop(
+    pair: Environment,
+) -> None:
+    coordinator = pair.start("coordinator", "start")
+    submit = ("submit", "echo", "-p", "message=hi", "--unchecked")
+    wait_until(lambda: "not recorded" not in pair.run(*submit).stderr, "somebody records", interval=0.5)
+    assert pair.run(*submit, "--durability", "recorded").returncode == 0
+    coordinator.send_signal(signal.SIGTERM)
+    assert coordinator.wait(30) == 0
+    said = pair.run(*submit)
+    assert (said.returncode, said.stdout.count("tsk_")) == (0, 1)
+    assert "not recorded: no coordinator leads; start one: tqctl coordinator start" in said.stderr
+    assert pair.run(*submit, "--durability", "recorded").returncode == 75
+    assert pair.run("down").returncode == 0
+
+
+@_SLOW
 def test_up_in_the_foreground_stops_what_it_started(embedded: Environment) -> None:
     up = embedded.start("up")
     wait_until(lambda: embedded.run("worker", "list", "-o", "name").stdout, "a worker is there", interval=0.5)

@@ -54,7 +54,7 @@ def _interrupt(broker: Broker, folder: Path, number: signal.Signals, name: str) 
 
 def _stopped(rest: str) -> set[str]:
     """What may be told: the signal can come before the reply that acknowledges the queued chunk."""
-    return {f"stopped after line {line:,}{rest}" for line in (0, CHUNK)}
+    return {f"stopped after line {line:,}: {line:,} tasks submitted{rest}" for line in (0, CHUNK)}
 
 
 @pytest.mark.usefixtures("record")
@@ -64,7 +64,7 @@ def test_the_line_told_at_the_end_submits_the_rest_with_the_same_flags(
 ) -> None:
     ended, line = _interrupt(broker, program.folder, number, "-")
     assert ended == code
-    said, _, command = line.partition(": ")
+    said, _, command = line.rpartition(": ")
     assert said in _stopped("; the rest, with the same lines on stdin")
     words = shlex.split(command)
     assert words[:2] == ["tqctl", "submit"]
@@ -81,7 +81,7 @@ def test_a_batch_of_a_file_names_it_again(program: Program, broker: Broker) -> N
     os.mkfifo(program.folder / "a file")
     ended, line = _interrupt(broker, program.folder, signal.SIGTERM, "a file")
     assert ended == 143
-    said, _, command = line.partition(": ")
+    said, _, command = line.rpartition(": ")
     assert said in _stopped("; the rest")
     words = shlex.split(command)
     assert words[2:-2] == [*_FLAGS, "--batch", "a file"]

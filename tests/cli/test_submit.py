@@ -336,15 +336,25 @@ def test_a_resumed_batch_doubles_nothing(program: Program, broker: Broker) -> No
     rows = [item.split() for item in stdin.splitlines()]
     assert len(rows) == 5
     from tqctl.batch import Batch, Events
+    from tqctl.patience import Patience
     from tqctl.sending import open_client, read_catalogue
     from tqctl.wish import Wish
     from tqctl_runtime.config import load_settings
 
-    events = Events(lambda *_: None, lambda *_: None, lambda _: None, lambda _: None)
+    events = Events(lambda *_: None, lambda *_: None, lambda _: None, lambda: None)
     with open_client(load_settings()) as client:
         import io
 
-        again = Batch(client, batch, Wish(), events, read_catalogue(client), durability="accepted", limit=10_000)
+        again = Batch(
+            client,
+            batch,
+            Wish(),
+            events,
+            read_catalogue(client),
+            Patience(0, print, is_asked=False),
+            durability="accepted",
+            limit=10_000,
+        )
         report = again.run(io.BytesIO((stdin + lines({"handler": "echo", "payload": {"message": "x"}})).encode()))
     assert (report.submitted, report.repeated) == (1, 5)
 

@@ -198,6 +198,90 @@ def test_what_a_rebuilt_broker_lost_is_submitted_again_until_it_is_recorded(
     assert sent.result(30) == task_id
 
 
+def wait_ready(side: Side, count: int, epoch: int = 1) -> None:
+    """Wait until *count* tasks stand in line."""
+    key = side.keys.build("ready", "default")
+    wait_until(lambda: side.wire.command("ZCARD", key) == count, f"{count} tasks are queued in epoch {epoch}")
+
+
+def test_calls_of_a_bulk_wait_for_the_record_together_and_no_more_of_them_than_the_bound(
+    side: Side, client: Face, background: Callable[..., Future[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "IN_FLIGHT", 2)
+    side.wire.command("HSET", side.keys.build("wm"), "at", FUTURE_MS, "epoch", 1)
+    sent = background(client.do, "submit_many", (("compute", {"n": n}) for n in range(5_500)), durability="recorded")
+    wait_ready(side, 3_000)
+    assert not sent.done()
+    with side.recording():
+        ids = sent.result(60)
+    assert len(set(ids)) == 5_500
+    assert [side.store.lookup.states([task_id]) for task_id in ids[::1_000]] == [
+        {task_id: State.QUEUED} for task_id in ids[::1_000]
+    ]
+
+
+def test_all_calls_under_way_are_sent_again_when_the_broker_lost_them(
+    side: Side, client: Face, background: Callable[..., Future[Any]]
+) -> None:
+    mark = side.keys.build("wm")
+    side.wire.command("HSET", mark, "at", FUTURE_MS, "epoch", 1)
+    sent = background(client.do, "submit_many", [("compute", {"n": n}) for n in range(2_500)], durability="recorded")
+    wait_ready(side, 2_500)
+    lost = [side.keys.build(name) for name in ("st", "env", "journal")]
+    side.wire.command("DEL", *lost, side.keys.build("ready", "default"))
+    side.wire.command("HSET", side.keys.meta, "epoch", 2)
+    side.wire.command("HSET", mark, "epoch", 2)
+    wait_ready(side, 1_000, epoch=2)
+    side.wire.command("HSET", mark, "seq", 1_000)
+    ids = sent.result(60)
+    assert len(set(ids)) == 2_500
+    assert [task.id for _ in range(3) for task in side.round(places=1_000).claimed] == ids
+
+
+def test_a_bulk_that_is_not_confirmed_names_all_that_was_queued(
+    side: Side, client: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "CONFIRM_TIMEOUT", 0.05)
+    side.wire.command("HSET", side.keys.build("wm"), "at", FUTURE_MS, "epoch", 1)
+    with pytest.raises(Unconfirmed) as caught:
+        client.do("submit_many", [("compute", {"n": n}) for n in range(2_500)], durability="recorded")
+    assert [task.id for _ in range(3) for task in side.round(places=1_000).claimed] == caught.value.ids
+
+
+def test_a_bulk_that_is_refused_half_way_has_waited_for_the_record_of_what_was_queued(side: Side) -> None:
+    def items() -> Iterator[tuple[str, Any]]:
+        yield from (("compute", {"n": n}) for n in range(2_100))
+        side.wire.command("HSET", side.keys.meta, "memory_busy", "1")
+        yield "compute", {"n": 2_100}
+
+    with side.recording(), Client(side.settings) as client:
+        with pytest.raises(PartlySubmitted, match="memory of the server is short") as caught:
+            client.submit_many(items(), durability="recorded")
+        states = side.store.lookup.states(caught.value.ids)
+    assert set(states.values()) == {State.QUEUED}
+    assert len(states) == len(caught.value.ids) >= 1_000
+
+
+def test_a_wait_for_the_record_ends_when_the_recorder_does_unless_it_was_asked_for(
+    side: Side, client: Face, background: Callable[..., Future[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = side.keys.build("wm")
+    side.wire.command("HSET", mark, "at", FUTURE_MS, "epoch", 1)
+    wish = build_submission("compute", {})
+    sent = background(client.do, "send", [wish], durability="auto")
+    wait_until(lambda: side.wire.call(views.look(side.keys, [wish.id]))[0], "the task is queued")
+    side.wire.command("HSET", mark, "at", 0)
+    (receipt,) = sent.result(30)
+    assert (receipt.is_recorded, receipt.is_recorder_alive) == (False, False)
+    monkeypatch.setattr(receipts, "SILENCE", 0.05)
+    side.wire.command("HSET", mark, "at", FUTURE_MS)
+    (receipt,) = client.do("send", [build_submission("compute", {})], durability="auto")
+    assert (receipt.is_recorded, receipt.is_recorder_alive) == (False, False)
+    monkeypatch.setattr(receipts, "CONFIRM_TIMEOUT", 0.2)
+    with pytest.raises(Unconfirmed):
+        client.do("send", [build_submission("compute", {})], durability="recorded")
+
+
 def test_the_record_of_another_life_of_redis_is_not_taken_for_the_record_of_a_task(
     side: Side, background: Callable[..., Future[Any]]
 ) -> None:

@@ -128,16 +128,13 @@ def _filter(filters: _Filters, *, with_closed: bool = False) -> LetterFilter:
 def _pick(
     session: Session, inspector: Inspector, ids: list[str] | None, filters: _Filters, *, is_all: bool
 ) -> list[str]:
-    """The dead letters that ids or filters name, one of which must be given."""
-    from tqctl_runtime.core.errors import UsageError
+    """The dead letters that ids, filters or ``--all`` name."""
+    from tqctl.bulk import check_choice
 
-    is_filtered = any(value is not None for value in filters) or is_all
-    if ids and is_filtered:
-        raise UsageError("give ids or filters, not both")
+    is_filtered = any(value is not None for value in filters)
+    check_choice(session, has_ids=bool(ids), is_filtered=is_filtered, is_all=is_all)
     if ids:
         return resolve_all(session, inspector, ids)
-    if not is_filtered:
-        raise UsageError("nothing is chosen", hint="give ids, --handler, --queue, --error or --all")
     found = inspector.dead_letter_ids(_filter(filters), limit=_EVERYTHING)
     session.remark(inspector)
     if not found:

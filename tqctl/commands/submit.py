@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +22,7 @@ from tqctl.sending import (
     read_row,
     unknown,
 )
-from tqctl.session import Session, open_session
+from tqctl.session import Session, open_session, say
 from tqctl.wish import Wish
 from tqctl_runtime.config import PREFIX
 from tqctl_runtime.core.errors import TqctlError, UsageError
@@ -43,7 +44,6 @@ VIEW = View(
     tuple(Column(name, name, key=name == "id") for name in ("id", "handler", "queue", "priority", "state")),
 )
 DURABILITIES = ("accepted", "recorded")
-NOT_RECORDED = "accepted by the broker, not recorded: no coordinator records now; why: tqctl status"
 submit_app = single()
 _EXAMPLES = """  tqctl submit echo -p message=hi --wait
   tqctl submit resize -p path=a.png -p width:=640 --queue images --priority high
@@ -73,6 +73,7 @@ class Options:
     durability: str | None
     wait: bool
     wait_timeout: str | None
+    block: str | None
     is_checked: bool
     dry_run: bool
     batch: str | None
@@ -163,6 +164,9 @@ def submit(
     durability: Annotated[str | None, typer.Option(metavar="accepted|recorded")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="until it ends; print its result")] = False,
     wait_timeout: Annotated[str | None, typer.Option(metavar="60s", help="stop waiting, the task goes on")] = None,
+    block: Annotated[
+        str | None, typer.Option(metavar="60s", help="try again for so long when busy; a batch does for 60s")
+    ] = None,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="accept handlers no worker has told of")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="check and show, submit nothing")] = False,
     batch: Annotated[str | None, typer.Option(metavar="FILE|-", help="one JSON object a line")] = None,
@@ -170,7 +174,7 @@ def submit(
 ) -> None:
     """Queue one task of HANDLER, or a batch. What follows -- is the command of handlers that run one."""
     session = open_session(ctx)
-    options = Options(durability, wait, wait_timeout, not unchecked, dry_run, batch, resume)
+    options = Options(durability, wait, wait_timeout, block, not unchecked, dry_run, batch, resume)
     options.check()
     wish = Wish(
         *(handler, param or (), _payload(session, payload, options), queue, priority, delay, at, expires, max_retries),
@@ -210,34 +214,54 @@ def _submit_one(session: Session, wish: Wish, options: Options) -> None:
             session.note("dry run: nothing was submitted")
             session.output.show(VIEW, [_shown(submission, None)])
             return
-        receipt = _send(session, client, submission, options)
+        task_id = _send(session, client, submission, options)
         if options.wait:
             from tqctl.waiting import wait_here
 
-            wait_here(session, client, receipt.id, options.wait_timeout)
+            wait_here(session, client, task_id, options.wait_timeout)
 
 
-def _send(session: Session, client: Client, submission: Submission, options: Options) -> Receipt:
-    from tqctl_runtime.client.receipts import Receipt, Unconfirmed, conflict
+def _send(session: Session, client: Client, submission: Submission, options: Options) -> str:
+    """Submit it and wait for the record; returns the id, which is told whatever ends the wait."""
+    from tqctl.patience import not_recorded, obstacle, patience
+    from tqctl.terminated import Terminated, raising_terminated
+    from tqctl_runtime.client.receipts import Unconfirmed, conflict
 
+    task_id, told = submission.id, "may be queued or not"
+    posted = None
     try:
-        receipt = client.send([submission], durability=durability_of(options.durability))[0]
+        with raising_terminated():
+            patient = patience(options.block, 0, session.note)
+            posted = patient.post(client, [submission], durability_of(options.durability))
+            receipt = posted.receipts()[0]
+            if receipt.is_conflict:
+                raise conflict(receipt)
+            task_id, told = receipt.id, "is queued, and was not seen in the record yet"
+            _tell(session, client, submission, receipt, is_waited=options.wait)
+            client.confirm(posted, waiting=lambda: session.note(f"queued, waiting for the record: {obstacle(client)}"))
+    except (KeyboardInterrupt, Terminated):
+        say(f"{task_id} {told}: tqctl task show {task_id}")
+        raise
     except Unconfirmed as error:
+        if posted is None and not options.wait:
+            session.output.line(task_id)
         if not options.wait:
-            session.output.line(error.ids[0])
             raise
         session.note(error.message)
-        receipt = Receipt(error.ids[0], None, is_known=True, is_recorder_alive=True)
-    if receipt.is_conflict:
-        raise conflict(receipt)
-    if not options.wait:
+    else:
+        if options.durability is None and not posted.is_recorded:
+            session.note(not_recorded(client))
+    return task_id
+
+
+def _tell(session: Session, client: Client, submission: Submission, receipt: Receipt, *, is_waited: bool) -> None:
+    """Print the id before the record is waited for, with what its reader should know."""
+    if not is_waited:
         _print_id(session, submission, receipt)
+        sys.stdout.flush()
     if receipt.is_duplicate:
         session.note(f"already submitted as {receipt.id}")
     _warn(session, client, submission)
-    if options.durability is None and not receipt.is_recorder_alive:
-        session.note(NOT_RECORDED)
-    return receipt
 
 
 def _row(client: Client, handler: str, *, is_checked: bool) -> Any:

@@ -280,10 +280,10 @@ def cancel(
     wanted = _filter(state, handler, queue, tag, tenant, since, until)
     with session.inspector() as inspector:
         if ids:
-            choose(wanted, has_ids=True, is_all=everything)
+            choose(session, wanted, has_ids=True, is_all=everything)
             found = resolve_all(session, inspector, ids)
         else:
-            found = inspector.task_ids(choose(wanted, has_ids=False, is_all=everything))
+            found = inspector.task_ids(choose(session, wanted, has_ids=False, is_all=everything))
             session.remark(inspector)
         if not found:
             session.note("no task matches that has not ended")

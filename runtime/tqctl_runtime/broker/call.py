@@ -63,9 +63,9 @@ def translate_error(message: str) -> TqctlError:
     if word == "BUSY":
         delay, _, why = rest.partition(" ")
         if delay.isdigit():
-            return Busy(f"try again: {why}", retry_after=int(delay) / 1000, hint="tqctl status; tqctl doctor")
+            return Busy(f"nothing was queued: {why}", retry_after=int(delay) / 1000, hint="tqctl status; tqctl doctor")
     if word == "OOM":
-        return Busy("the broker's memory is full", retry_after=5.0, hint="tqctl doctor")
+        return Busy("nothing was queued: the broker's memory is full", retry_after=5.0, hint="tqctl doctor")
     if word == "NOEPOCH":
         return NotOpen(
             "the namespace is not open: no coordinator has started on it yet, or it is being repaired",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import cached_property
@@ -21,9 +22,9 @@ from tqctl_runtime.client.lookup import Declared, Shapes
 from tqctl_runtime.client.nested import find_channel, refuse_inside, submit_child_async
 from tqctl_runtime.client.options import Options
 from tqctl_runtime.client.outcomes import Ended
-from tqctl_runtime.client.receipts import Durability, Receipt
+from tqctl_runtime.client.receipts import Durability, Posted, Receipt
 from tqctl_runtime.client.recorded import EndReader
-from tqctl_runtime.client.sending import SERVER_TIME, Delivery, repair_under_way
+from tqctl_runtime.client.sending import SERVER_TIME, Confirmation, Delivery, repair_under_way
 from tqctl_runtime.client.shapes import Shape, chunks
 from tqctl_runtime.client.sync import NO_PAYLOAD, Item, Payload, own_options, user_name
 from tqctl_runtime.client.waiting import Pending, task_of
@@ -91,25 +92,46 @@ class AsyncClient:
         if channel is not None:
             return [await submit_child_async(channel, *self._shapes.child(item, options)) for item in items]
         await self._prefetch(items := list(items), unchecked)
-        bulk = receipts.Bulk()
+        refuse_inside("send submissions")
+        parts = chunks(self._wish(item, unchecked, options) for item in items)
+        bulk, window = receipts.Bulk(), deque[Posted]()
         with bulk:
-            for part in chunks(self._wish(item, unchecked, options) for item in items):
-                bulk.add(await self.send(part, durability=durability))
+            while True:
+                try:
+                    part = next(parts, None)
+                    if part is None:
+                        break
+                    window.append(await self._post(part, durability or self._durability))
+                except Exception:
+                    await self._settle_posted(window, 0, bulk)
+                    raise
+                await self._settle_posted(window, receipts.IN_FLIGHT, bulk)
+            await self._settle_posted(window, 0, bulk)
         return bulk.finish()
 
     async def send(self, wishes: Sequence[Wish], *, durability: Durability | None = None) -> list[Receipt]:
         """Send submissions in one call, at most ``calls.CHUNK``; errors as ``Client.send``."""
         refuse_inside("send submissions")
-        wanted = durability or self._durability
-        receipts.check_durability(wanted)
-        if wanted == "recorded":
+        posted = await self._post(wishes, durability or self._durability)
+        await self._confirm(posted)
+        return posted.receipts()
+
+    async def _post(self, wishes: Sequence[Wish], durability: Durability) -> Posted:
+        receipts.check_durability(durability)
+        if durability == "recorded":
             await self._require_recorder()
         call = calls.submit(self.keys, wishes)
         reply, drops = await self._deliver(call, wishes)
-        wants_record = wanted == "recorded" or (wanted == "auto" and reply.is_recorder_alive)
-        if wants_record:
-            await self._confirm(call, wishes, reply, drops)
-        return receipts.make_receipts(reply.accepted, is_alive=reply.is_recorder_alive, is_recorded=wants_record)
+        return Posted(wishes, call, reply, drops, durability=durability)
+
+    async def _settle_posted(self, window: deque[Posted], most: int, bulk: receipts.Bulk) -> None:
+        while window and (len(window) > most or not window[0].awaits_record):
+            posted = window.popleft()
+            try:
+                await self._confirm(posted, is_bulk=True)
+            except receipts.Unconfirmed as error:
+                raise receipts.with_others(error, window) from None
+            bulk.add(posted.receipts())
 
     async def wait(self, ids: str | Iterable[str], timeout: float | None = None) -> Any:  # noqa: ASYNC109  the word of Client.wait
         """The result of one task, or the results of several in their order. Errors as ``Client.wait``."""
@@ -254,36 +276,28 @@ class AsyncClient:
     async def _is_repaired(self, error: TqctlError) -> bool:
         return isinstance(error, NotOpen) and await self.link.call(repair_under_way(self.keys))
 
-    async def _confirm(
-        self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply, drops: int
-    ) -> None:
-        """Wait until the record has what *reply* tells; what a broker that came back may have lost is sent again."""
-        give_up = time.monotonic() + receipts.CONFIRM_TIMEOUT
-        pause = receipts.FIRST_PAUSE
-        while True:
+    async def _confirm(self, posted: Posted, *, is_bulk: bool = False) -> None:
+        """Wait until the record has what was *posted*; what a broker that came back may have lost is sent again."""
+        rules = Confirmation(posted, is_bulk=is_bulk)
+        while posted.awaits_record:
             try:
                 mark = await self.link.call(calls.watermark(self.keys))
             except BrokerUnavailable:
                 mark = None
-            if mark is None or self.link.drops != drops:
-                reply, drops = await self._again(call, wishes)
+            if mark is None or self.link.drops != posted.drops:
+                await self._again(posted)
                 continue
-            if mark.covers(reply.position):
-                if mark.has_refused(reply):
-                    raise receipts.quarantined([wish.id for wish in wishes])
+            if receipts.is_outdated(mark, posted.reply):
+                await self._again(posted)
+            elif rules.is_over(mark):
                 return
-            if receipts.is_outdated(mark, reply):
-                reply, drops = await self._again(call, wishes)
-            elif time.monotonic() > give_up:
-                raise receipts.unconfirmed([wish.id for wish in wishes])
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, receipts.LONGEST_PAUSE)
+            await asyncio.sleep(rules.pause)
 
-    async def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> tuple[calls.SubmitReply, int]:
+    async def _again(self, posted: Posted) -> None:
         try:
-            return await self._deliver(call, wishes)
+            posted.sent_again(*await self._deliver(posted.call, posted.wishes))
         except TqctlError as error:
-            raise receipts.doubtful([wish.id for wish in wishes], error) from error
+            raise receipts.doubtful(posted.ids(), error) from error
 
     async def _hear(self, ids: list[str], news: asyncio.Queue[str], ready: asyncio.Event) -> None:
         channels = [self.keys.done_channel(task_id) for task_id in ids]

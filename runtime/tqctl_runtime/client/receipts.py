@@ -1,17 +1,24 @@
 """What a submit is answered with, and the errors of submits that went half-way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-from tqctl_runtime.broker.calls import Accepted, SubmitReply, Watermark
+from tqctl_runtime.broker.call import Call
+from tqctl_runtime.broker.calls import RECORDER_SILENT_MS, Accepted, SubmitReply, Watermark, Wish
 from tqctl_runtime.core.errors import Busy, Conflict, Partial, Pending, UsageError
 from tqctl_runtime.core.states import State
 
 #: ``accepted``: Redis has it. ``recorded``: SQL has it too, or it is refused. ``auto``: recorded while a recorder runs.
 Durability = Literal["accepted", "recorded", "auto"]
-#: How long a submit waits for the record, in seconds.
+#: How long a submit waits for the record, in seconds; a bulk submit waits as long without any progress of it.
 CONFIRM_TIMEOUT = 10.0
+#: Without a sign of the recorder for this long, in seconds, nobody records.
+SILENCE = RECORDER_SILENT_MS / 1000
+#: How long a wait for the record goes on before its caller is told, in seconds.
+REMARK_AFTER = 1.0
+#: Calls of a bulk submit that may wait for the record at the same time.
+IN_FLIGHT = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.02
 #: How long a submit waits for the recorder of a namespace that was built anew, in seconds.
 RECORDER_PATIENCE = 5.0
@@ -52,9 +59,50 @@ class PartlySubmitted(Partial):
         self.ids = list(ids)
 
 
-def make_receipts(accepted: Sequence[Accepted], *, is_alive: bool, is_recorded: bool) -> list[Receipt]:
-    """One receipt for each element of *accepted*."""
-    return [Receipt(a.id, a.state, a.is_known, a.is_duplicate, a.is_conflict, is_recorded, is_alive) for a in accepted]
+class Posted:
+    """One call of tasks that the broker has; *is_recorded* once the record was seen to have them.
+
+    *drops* is how many connections had been given up before the answer came.
+    """
+
+    __slots__ = ("accepted", "call", "drops", "durability", "is_recorded", "is_recorder_alive", "reply", "wishes")
+
+    def __init__(
+        self,
+        wishes: Sequence[Wish],
+        call: Call[SubmitReply],
+        reply: SubmitReply,
+        drops: int,
+        *,
+        durability: Durability,
+    ) -> None:
+        self.wishes = wishes
+        self.call = call
+        self.reply = reply
+        self.drops = drops
+        self.accepted: list[Accepted] = reply.accepted
+        self.durability = durability
+        self.is_recorder_alive = reply.is_recorder_alive
+        self.is_recorded = False
+
+    @property
+    def awaits_record(self) -> bool:
+        """Whether the record was asked for, may come to have it, and was not seen to."""
+        is_wanted = self.durability == "recorded" or (self.durability == "auto" and self.is_recorder_alive)
+        return is_wanted and not self.is_recorded
+
+    def sent_again(self, reply: SubmitReply, drops: int) -> None:
+        """Take over the answer to the same call, sent once more."""
+        self.reply, self.drops = reply, drops
+
+    def ids(self) -> list[str]:
+        """The ids that were asked for."""
+        return [wish.id for wish in self.wishes]
+
+    def receipts(self) -> list[Receipt]:
+        """One receipt for each task, as it is known now."""
+        told = self.is_recorded, self.is_recorder_alive
+        return [Receipt(a.id, a.state, a.is_known, a.is_duplicate, a.is_conflict, *told) for a in self.accepted]
 
 
 def check_durability(word: str) -> None:
@@ -67,9 +115,13 @@ def check_durability(word: str) -> None:
         raise UsageError(f"durability {word!r} is none of accepted, recorded, auto")
 
 
-def no_recorder() -> Busy:
-    """The error for an explicit ``recorded`` that nobody could keep; nothing was queued."""
-    return Busy(
+class NoRecorder(Busy):
+    """``recorded`` was asked for and nobody records; nothing was queued."""
+
+
+def no_recorder() -> NoRecorder:
+    """The error for an explicit ``recorded`` that nobody could keep."""
+    return NoRecorder(
         "nothing was queued: no recorder is running, so the task could not be recorded",
         retry_after=5.0,
         hint="tqctl coordinator start, or submit with --durability accepted",
@@ -96,6 +148,12 @@ def quarantined(ids: Sequence[str]) -> Unconfirmed:
         ids,
         hint="tqctl status --logs coordinator",
     )
+
+
+def with_others(error: Unconfirmed, others: Iterable[Posted]) -> Unconfirmed:
+    """*error* with the ids of *others* too: calls that were queued behind the one it speaks of."""
+    error.ids += [task_id for posted in others for task_id in posted.ids()]
+    return error
 
 
 def doubtful(ids: Sequence[str], why: object) -> Unconfirmed:

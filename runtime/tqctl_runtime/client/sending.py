@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker import calls
 from tqctl_runtime.broker.call import Call
-from tqctl_runtime.broker.calls import Wish
+from tqctl_runtime.broker.calls import Watermark, Wish
 from tqctl_runtime.client import receipts
-from tqctl_runtime.client.receipts import Durability, Receipt
+from tqctl_runtime.client.receipts import Durability, Posted, Receipt, Unconfirmed
 from tqctl_runtime.client.shapes import chunks
 from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, Busy, NotOpen, TqctlError
 
@@ -65,6 +66,59 @@ class Delivery:
         self.pause = min(self.pause * 2, 0.5)
 
 
+class Confirmation:
+    """The rules of one wait for the record; *is_bulk* waits on as long as the record comes nearer."""
+
+    def __init__(self, posted: Posted, *, is_bulk: bool = False, waiting: Callable[[], None] | None = None) -> None:
+        now = time.monotonic()
+        self._posted = posted
+        self._is_bulk = is_bulk
+        self._waiting = waiting
+        self._remark_at = now + receipts.REMARK_AFTER
+        self._give_up = now + receipts.CONFIRM_TIMEOUT
+        self._silent_at = now + receipts.SILENCE
+        self._mark: Watermark | None = None
+        self.pause = receipts.FIRST_PAUSE
+
+    def is_over(self, mark: Watermark) -> bool:
+        """Whether nothing is left to wait for; else *mark* is to be read again after *pause* seconds.
+
+        Raises:
+            Unconfirmed: it was not recorded in time, or the record could not take it.
+        """
+        posted, now = self._posted, time.monotonic()
+        if mark.covers(posted.reply.position):
+            if mark.has_refused(posted.reply):
+                raise receipts.quarantined(posted.ids())
+            posted.is_recorded = True
+            return True
+        self._listen(mark, now)
+        if posted.durability == "auto" and self._has_ended(mark, now):
+            posted.is_recorder_alive = False
+            return True
+        if now > self._give_up:
+            raise receipts.unconfirmed(posted.ids())
+        if self._waiting is not None and now > self._remark_at:
+            self._waiting()
+            self._waiting = None
+        self.pause = min(self.pause * 1.5, receipts.LONGEST_PAUSE)
+        return False
+
+    def _listen(self, mark: Watermark, now: float) -> None:
+        before, self._mark = self._mark, mark
+        if before is None:
+            return
+        if mark.at != before.at:
+            self._silent_at = now + receipts.SILENCE
+        if self._is_bulk and mark.position != before.position:
+            self._give_up = now + receipts.CONFIRM_TIMEOUT
+
+    def _has_ended(self, mark: Watermark, now: float) -> bool:
+        """Whether nobody records any more. A mark of another epoch tells of a repair: what it lost is sent again."""
+        is_same = mark.position.epoch == self._posted.reply.position.epoch
+        return is_same and (mark.at == 0 or now > self._silent_at)
+
+
 class Sender:
     """Sends submissions; threads may share one."""
 
@@ -81,41 +135,96 @@ class Sender:
             Unconfirmed: queued but not recorded in time, or nobody can tell whether they are queued.
             BrokerUnavailable: the broker cannot be reached.
         """
+        posted = self.post(wishes, durability)
+        self.confirm(posted)
+        return posted.receipts()
+
+    def post(self, wishes: Sequence[Wish], durability: Durability) -> Posted:
+        """The first half of :meth:`send`: the broker has the tasks. Errors are those of :meth:`send`."""
         receipts.check_durability(durability)
         if durability == "recorded":
             self._require_recorder()
         call = calls.submit(self._keys, wishes)
         reply, drops = self._deliver(call, wishes)
-        wants_record = durability == "recorded" or (durability == "auto" and reply.is_recorder_alive)
-        if wants_record:
-            self._confirm(call, wishes, reply, drops)
-        return receipts.make_receipts(reply.accepted, is_alive=reply.is_recorder_alive, is_recorded=wants_record)
+        return Posted(wishes, call, reply, drops, durability=durability)
+
+    def confirm(self, posted: Posted, *, is_bulk: bool = False, waiting: Callable[[], None] | None = None) -> None:
+        """The second half of :meth:`send`: until the record has what was *posted*, or nobody records any more.
+
+        What a broker that came back may have lost is sent again. *waiting* is called once where it takes long.
+
+        Raises:
+            Unconfirmed: it was not recorded in time (*is_bulk*: without any progress of the record), or is refused.
+        """
+        rules = Confirmation(posted, is_bulk=is_bulk, waiting=waiting)
+        while posted.awaits_record:
+            try:
+                mark = self._wire.call(calls.watermark(self._keys))
+            except BrokerUnavailable:
+                mark = None
+            # A connection that another thread gave up tells the same: the server may have come back without the task.
+            if mark is None or self._wire.drops != posted.drops:
+                self._again(posted)
+                continue
+            if receipts.is_outdated(mark, posted.reply):
+                self._again(posted)
+            elif rules.is_over(mark):
+                return
+            time.sleep(rules.pause)
 
     def send_many(self, wishes: Iterable[Wish], durability: Durability) -> Iterator[list[Receipt]]:
-        """Submit any number in calls of bounded size, in order; the next call is made while one is under way."""
+        """Submit any number in calls of bounded size, in order; the next is made while earlier ones are under way.
+
+        At most ``receipts.IN_FLIGHT`` calls wait for the record; each is yielded once it waits no more.
+        """
+        window: deque[Posted] = deque()
+        posts = self._post_many(wishes, durability)
+        while True:
+            try:
+                posted = next(posts, None)
+            except Exception:
+                yield from self._settle(window, 0)  # queued before the tasks, or the broker, gave out
+                raise
+            if posted is None:
+                break
+            window.append(posted)
+            yield from self._settle(window, receipts.IN_FLIGHT)
+        yield from self._settle(window, 0)
+
+    def _post_many(self, wishes: Iterable[Wish], durability: Durability) -> Iterator[Posted]:
+        """Post *wishes* a chunk at a time, the next one made meanwhile; nothing is under way when one is yielded."""
         parts = chunks(wishes)
         first, second = next(parts, None), next(parts, None)
         if first is None:
             return
         if second is None:
-            yield self.send(first, durability)
+            yield self.post(first, durability)
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(1, "tqctl-submit") as pool:
-            flying = pool.submit(self.send, first, durability)
+            flying = pool.submit(self.post, first, durability)
             following: list[Wish] | None = second
             while following is not None:
                 # Only after the call before has succeeded: an error must leave nothing behind it.
-                answered = flying.result()
-                flying = pool.submit(self.send, following, durability)
-                yield answered
+                yield flying.result()
+                flying = pool.submit(self.post, following, durability)
                 try:
                     following = next(parts, None)
                 except Exception:
-                    yield flying.result()  # queued before the tasks ran out
+                    yield flying.result()
                     raise
             yield flying.result()
+
+    def _settle(self, window: deque[Posted], most: int) -> Iterator[list[Receipt]]:
+        """Take calls off the front of *window*: those that await nothing, and more until *most* are left."""
+        while window and (len(window) > most or not window[0].awaits_record):
+            posted = window.popleft()
+            try:
+                self.confirm(posted, is_bulk=True)
+            except Unconfirmed as error:
+                raise receipts.with_others(error, window) from None
+            yield posted.receipts()
 
     def _deliver(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> tuple[calls.SubmitReply, int]:
         """The answer, and how many connections had been given up before it came."""
@@ -149,34 +258,8 @@ class Sender:
                 raise receipts.no_recorder()
             time.sleep(receipts.LONGEST_PAUSE)
 
-    def _confirm(
-        self, call: Call[calls.SubmitReply], wishes: Sequence[Wish], reply: calls.SubmitReply, drops: int
-    ) -> None:
-        """Wait until the record has what *reply* tells; what a broker that came back may have lost is sent again."""
-        give_up = time.monotonic() + receipts.CONFIRM_TIMEOUT
-        pause = receipts.FIRST_PAUSE
-        while True:
-            try:
-                mark = self._wire.call(calls.watermark(self._keys))
-            except BrokerUnavailable:
-                mark = None
-            # A connection that another thread gave up tells the same: the server may have come back without the task.
-            if mark is None or self._wire.drops != drops:
-                reply, drops = self._again(call, wishes)
-                continue
-            if mark.covers(reply.position):
-                if mark.has_refused(reply):
-                    raise receipts.quarantined([wish.id for wish in wishes])
-                return
-            if receipts.is_outdated(mark, reply):
-                reply, drops = self._again(call, wishes)
-            elif time.monotonic() > give_up:
-                raise receipts.unconfirmed([wish.id for wish in wishes])
-            time.sleep(pause)
-            pause = min(pause * 1.5, receipts.LONGEST_PAUSE)
-
-    def _again(self, call: Call[calls.SubmitReply], wishes: Sequence[Wish]) -> tuple[calls.SubmitReply, int]:
+    def _again(self, posted: Posted) -> None:
         try:
-            return self._deliver(call, wishes)
+            posted.sent_again(*self._deliver(posted.call, posted.wishes))
         except TqctlError as error:
-            raise receipts.doubtful([wish.id for wish in wishes], error) from error
+            raise receipts.doubtful(posted.ids(), error) from error

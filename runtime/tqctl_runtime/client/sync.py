@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -18,7 +18,7 @@ from tqctl_runtime.client import receipts
 from tqctl_runtime.client.lookup import Declared, Shapes
 from tqctl_runtime.client.nested import find_channel, refuse_inside, submit_child, submit_child_async
 from tqctl_runtime.client.options import Options
-from tqctl_runtime.client.receipts import Durability, Receipt
+from tqctl_runtime.client.receipts import Durability, Posted, Receipt
 from tqctl_runtime.client.sending import Sender
 from tqctl_runtime.client.shapes import Shape
 
@@ -157,6 +157,25 @@ class Client:
         """
         refuse_inside("send submissions")
         return self._sender.send(wishes, durability or self._durability)
+
+    def post(self, wishes: Sequence[Wish], *, durability: Durability | None = None) -> Posted:
+        """The first half of :meth:`send`: the broker has the tasks, and :meth:`confirm` waits for the record.
+
+        Raises:
+            TqctlError: as :meth:`send`; a conflict is told in its receipt.
+        """
+        refuse_inside("send submissions")
+        return self._sender.post(wishes, durability or self._durability)
+
+    def confirm(self, posted: Posted, *, is_bulk: bool = False, waiting: Callable[[], None] | None = None) -> None:
+        """The second half of :meth:`send`; *waiting* is called once where it takes more than a moment.
+
+        With *is_bulk* the wait goes on as long as the record comes nearer.
+
+        Raises:
+            Unconfirmed: not recorded in time, or refused by the record.
+        """
+        self._sender.confirm(posted, is_bulk=is_bulk, waiting=waiting)
 
     def send_many(self, wishes: Iterable[Wish], *, durability: Durability | None = None) -> Iterator[list[Receipt]]:
         """Send any number in calls of bounded size; yields the receipts of each call, all in order.
