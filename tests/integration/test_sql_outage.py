@@ -109,7 +109,7 @@ def test_work_goes_on_without_sql_and_everybody_says_how_far_the_record_is_behin
                 client.submit("echo")
             first = summary(here)
             here.run("queue", "resume", "default")
-            wait_until(lambda: figures(here).queues[0].ready == 0, "work goes on")
+            wait_until(lambda: not any(queue.ready for queue in figures(here).queues), "work goes on")
             wait_until(lambda: "the recorder cannot work" in summary(here), "the cause is told", interval=0.5)
             told, found = summary(here), doctor(here)
             listed = here.run("task", "list")
