@@ -71,6 +71,11 @@ def who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def moment(iso_text: object) -> str:
+    """An instant of JSON output to the second, without the year, such as ``11-22 07:37:36Z``; empty for none."""
+    return f"{iso_text[5:10]} {iso_text[11:19]}Z" if isinstance(iso_text, str) else ""
+
+
 def ago(iso_text: object) -> str:
     """The age of an instant of JSON output, such as ``3m12s``; empty for none."""
     from tqctl_runtime.core.clock import format_duration, now_ms

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import IO, Any
+from typing import IO, Any, Literal
 
+from tqctl.narrow import below, blocks, pair, terminal_width
 from tqctl.text import cell, dig, dump, plain_table, printable, printable_log
 from tqctl_runtime.core.errors import UsageError
 
@@ -23,13 +24,23 @@ _GAP = 1
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. *value* is a dotted path or a function of the row; *wide* ones need ``-o wide``."""
+    """One column of a table. *value* is a dotted path or a function of the row; *wide* ones need ``-o wide``.
+
+    *narrow* is what becomes of it where the terminal is: its texts are ``cut``, it is left out (``drop``), or texts
+    that do not fit stand ``below`` their rows. Keys are always whole, numbers are left out.
+    """
 
     header: str
     value: str | Callable[[Row], object]
     right: bool = False
     wide: bool = False
     key: bool = False
+    narrow: Literal["cut", "drop", "below"] = "cut"
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether its texts are never cut."""
+        return self.key or self.right or self.narrow != "cut"
 
     def text(self, row: Row) -> str:
         """The cell of *row*."""
@@ -177,8 +188,9 @@ class Output:
         natural = [
             max(cell_len(text) for text in (c.header, *(row[i] for row in texts))) for i, c in enumerate(columns)
         ]
+        under = [] if lifts else _under(columns, natural, console.width)
         # What lifts is folded, and wider than the terminal where that is not enough.
-        widths = _fit(columns, natural, console.width) if not lifts else dict(enumerate(natural))
+        widths = dict(enumerate(natural)) if lifts else _fit(columns, natural, console.width, under)
         for place, width in widths.items():
             column = columns[place]
             is_fixed = column.key or column.right
@@ -188,29 +200,52 @@ class Output:
                 table.columns[-1].min_width = table.columns[-1].max_width = width
         for row in texts:
             table.add_row(*(Text(row[place], style=state_style(row[place])) for place in widths))
+        room = console.width
         least = sum(widths[place] + _GAP for place in widths if columns[place].key) - _GAP
-        console.width = max(console.width, least)
-        console.print(table)
+        console.width = max(room, least)
+        if not under:
+            console.print(table)
+            return
+        with console.capture() as drawn:
+            console.print(table)
+        header, *lines = drawn.get().splitlines()
+        left = room - sum(widths.values()) - _GAP * len(widths)
+        title = columns[under[0]].header.upper()
+        self.line(f"{header} {title}" if len(title) <= left else header)
+        for line, row in zip(lines, texts, strict=True):
+            first, *others = [("" if place == under[0] else columns[place].header, row[place]) for place in under]
+            is_beside = cell_len(first[1]) <= left
+            self.line(f"{line} {first[1]}" if is_beside else line)
+            for told in below(others if is_beside else [first, *others], room):
+                self.line(told)
 
     def _block(self, item: Row) -> None:
         shown = {name: value for name, value in item.items() if value not in (None, "", [], {}, ())}
         width = max((len(name) for name in shown), default=0)
+        room = terminal_width() if self.is_tty else None
         for name, value in shown.items():
             if isinstance(value, list | tuple) and value and all(isinstance(part, Mapping) for part in value):
-                self._nested(name, value)
+                self._nested(name, value, room)
             elif isinstance(value, Mapping) and any("\n" in str(part) for part in value.values()):
                 self._long(name, value)
-            else:
+            elif room is None:
                 self.line(f"{name:<{width}}  {cell(value)}")
+            else:
+                for line in pair(name, cell(value), width, room, keeps=not isinstance(value, str)):
+                    self.line(line)
 
-    def _nested(self, name: str, rows: Sequence[Row]) -> None:
+    def _nested(self, name: str, rows: Sequence[Row], room: int | None) -> None:
         self.line(f"{name}:")
         names = list(dict.fromkeys(key for row in rows for key in row))
         texts = [[short(row.get(key)) for key in names] for row in rows]
         used = [i for i, _ in enumerate(names) if any(row[i] for row in texts)]
         picked = [[row[i] for i in used] for row in texts]
-        for line in plain_table([names[i] for i in used], picked, [False] * len(used)):
-            self.line(f"  {line}")
+        heads = [names[i] for i in used]
+        lines = [f"  {line}" for line in plain_table(heads, picked, [False] * len(used))]
+        if room is not None and max(map(len, lines)) > room:
+            lines = blocks(heads, [dict(zip(heads, row, strict=True)) for row in picked], room)
+        for line in lines:
+            self.line(line)
 
     def _long(self, name: str, parts: Row) -> None:
         self.line(f"{name}:")
@@ -219,18 +254,29 @@ class Output:
                 self.line(f"  {key + ':' if not number else '':<11} {printable(text)}")
 
 
-def _fit(columns: Sequence[Column], natural: Sequence[int], room: int) -> dict[int, int]:
-    """Place → width of the columns that *room* characters are enough for, from the left.
+def _under(columns: Sequence[Column], natural: Sequence[int], room: int) -> list[int]:
+    """Places of the columns that go below their rows: from the right, until the others fit into *room* uncut."""
+    chosen: list[int] = []
+    for place in reversed([place for place, column in enumerate(columns) if column.narrow == "below"]):
+        if sum(natural) - sum(natural[other] for other in chosen) + _GAP * (len(natural) - len(chosen) - 1) <= room:
+            break
+        chosen.insert(0, place)
+    return chosen
+
+
+def _fit(columns: Sequence[Column], natural: Sequence[int], room: int, under: Sequence[int]) -> dict[int, int]:
+    """Place → width of the columns that *room* characters are enough for, from the left, without those that go *under*.
 
     Keys are never cut nor left out, numbers never cut; what is left is shared by making the widest narrower.
     """
     least = [
-        natural[place] if column.key or column.right else min(natural[place], len(column.header))
+        natural[place] if column.is_fixed else min(natural[place], len(column.header))
         for place, column in enumerate(columns)
     ]
     kept = [place for place, column in enumerate(columns) if column.key]
     for place, column in enumerate(columns):
-        if not column.key and sum(least[other] + _GAP for other in (*kept, place)) - _GAP <= room:
+        is_in_row = not column.key and place not in under
+        if is_in_row and sum(least[other] + _GAP for other in (*kept, place)) - _GAP <= room:
             kept.append(place)
     widths = {place: natural[place] for place in sorted(kept)}
     while sum(widths.values()) + _GAP * (len(widths) - 1) > room:

@@ -21,7 +21,7 @@ VIEW = View(
     (
         Column("id", "id", key=True),
         Column("name", "name"),
-        Column("state", "state"),
+        Column("state", "state", key=True),
         Column("leads", lambda row: "yes" if row.get("is_leader") else "no"),
         Column("lag", "lag_rows", right=True),
         Column("age", lambda row: ago(row.get("started_at")), right=True),

@@ -21,8 +21,8 @@ VIEW = View(
     (
         Column("check", "check", key=True),
         Column("level", "level", key=True),
-        Column("message", "message"),
-        Column("hint", "hint"),
+        Column("message", "message", narrow="below"),
+        Column("hint", "hint", narrow="below"),
     ),
 )
 doctor_app = single()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tqctl.arguments import Limit, Since, ago, parse_when
+from tqctl.arguments import Limit, Since, ago, moment, parse_when
 from tqctl.flags import noun, verb
 from tqctl.output import Column, View
 from tqctl.session import open_session
@@ -37,8 +37,8 @@ VIEW = View(
         Column("level", "level", key=True),
         Column("since", lambda row: ago(row.get("since")), right=True),
         Column("ok 24h", _percent, right=True),
-        Column("message", "message"),
-        Column("hint", "hint"),
+        Column("message", "message", narrow="below"),
+        Column("hint", "hint", narrow="below"),
         Column("seen", lambda row: ago(row.get("seen_at")), right=True, wide=True),
     ),
 )
@@ -47,12 +47,12 @@ HISTORY = View(
     "check",
     ("check", "level", "since", "until", "runs", "message", "hint"),
     (
-        Column("since", "since", key=True),
-        Column("until", "until"),
+        Column("since", lambda row: moment(row.get("since")), key=True),
+        Column("until", lambda row: moment(row.get("until")), narrow="drop"),
         Column("check", "check", key=True),
         Column("level", "level", key=True),
         Column("runs", "runs", right=True),
-        Column("message", "message"),
+        Column("message", "message", narrow="below"),
         Column("hint", "hint", wide=True),
     ),
 )
@@ -61,11 +61,11 @@ EVENTS = View(
     "kind",
     ("at", "kind", "subject", "message", "length_s"),
     (
-        Column("at", "at", key=True),
+        Column("at", lambda row: moment(row.get("at")), key=True),
         Column("kind", "kind", key=True),
-        Column("subject", "subject"),
         Column("lasted", _length, right=True),
-        Column("message", "message"),
+        Column("subject", "subject", narrow="drop"),
+        Column("message", "message", narrow="below"),
     ),
 )
 SIGNS = View(
