@@ -124,7 +124,9 @@ def _submit_and_claim(ask: Ask) -> str:
 def _finish_and_wait(ask: Ask, token: str) -> None:
     assert ask(calls.watch, ["A"]) == [Watched("A", State.QUEUED, 1, is_forgotten=False, detail=b"")]
     assert ask(worker_calls.note, [("A", token, '{"percent":50}', b"line\n")]) is None
-    beat = ask(worker_calls.heartbeat, "w1", lease_ms=3_000, held=[("A", token), ("X", "y")], figures={"busy": 1})
+    beat = ask(
+        worker_calls.heartbeat, "w1", lease_ms=3_000, held=[("A", token), ("X", "y")], answered=0, figures={"busy": 1}
+    )
     assert (beat.now, beat.is_known, beat.lost, beat.cancelled) == (NOW, True, ["X"], {})
     (chunk,) = ask(views.log_entries, "A")
     assert chunk[1:] == (0, b"line\n")

@@ -299,7 +299,7 @@ def test_workers_and_their_handlers_are_shown(side: Side, client: Client, inspec
         inspector.handler("ecko")
     for silence, state in ((1_000, "running"), (20_000, "deaf")):
         figures = {"state": "running", "claim_silence_ms": silence}
-        beat = worker_calls.heartbeat(side.keys, side.worker, lease_ms=60_000, held=[], figures=figures)
+        beat = worker_calls.heartbeat(side.keys, side.worker, lease_ms=60_000, held=[], answered=0, figures=figures)
         side.wire.call(beat)
         assert [worker.state for worker in inspector.workers()] == [state]
 

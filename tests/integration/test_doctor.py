@@ -196,7 +196,7 @@ def test_a_worker_that_renews_its_lease_and_claims_nothing_is_told(settings: Set
         info = {"name": "box-1", "host": "box", "pid": 77}
         wire.call(worker_calls.register(keys, "wrk_1", lease_ms=60_000, info=info, rows=[]))
         figures = {"claim_silence_ms": 42_000}
-        wire.call(worker_calls.heartbeat(keys, "wrk_1", lease_ms=60_000, held=[], figures=figures))
+        wire.call(worker_calls.heartbeat(keys, "wrk_1", lease_ms=60_000, held=[], answered=0, figures=figures))
 
     found = problems(settings)["workers"]
     assert found.message == "box-1 renews its lease and has claimed nothing for 42 s"

@@ -105,7 +105,9 @@ def test_what_was_handed_out_before_a_repair_is_refused(stage: Stage) -> None:
     end = worker_calls.finished(held.id, held.token, Outcome.SUCCEEDED, since_start_ms=1)
     late = stage.round(finished=[end])
     beat = stage.wire.call(
-        worker_calls.heartbeat(stage.keys, stage.worker, lease_ms=1, held=[(held.id, held.token)], figures={})
+        worker_calls.heartbeat(
+            stage.keys, stage.worker, lease_ms=1, held=[(held.id, held.token)], answered=0, figures={}
+        )
     )
 
     assert late.codes == [0]

@@ -171,7 +171,9 @@ def join(stage: Stage, name: str, pid: int, seen_ago: int = 0, host: str = HERE,
     at = now_ms() - seen_ago
     stage.wire.call(worker_calls.register(stage.keys, f"wrk_{name}", lease_ms=LEASE, info=info, rows=[], now=at))
     if figures:
-        call = worker_calls.heartbeat(stage.keys, f"wrk_{name}", lease_ms=LEASE, held=[], figures=figures, now=at)
+        call = worker_calls.heartbeat(
+            stage.keys, f"wrk_{name}", lease_ms=LEASE, held=[], answered=0, figures=figures, now=at
+        )
         stage.wire.call(call)
 
 

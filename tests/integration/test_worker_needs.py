@@ -101,14 +101,19 @@ def test_executors_that_are_started_afresh_get_them_too(tmp_path: Path) -> None:
 
 def test_a_task_whose_handler_asks_for_more_after_a_reload_is_given_back(tmp_path: Path) -> None:
     app = tmp_path / "changing.py"
-    code = "from tqctl_runtime.api import handler\nimport time\n@handler{}\ndef f(t: float) -> None: time.sleep(t)\n"
+    until = tmp_path / "until"
+    code = (
+        "from tqctl_runtime.api import handler\nfrom pathlib import Path\nimport time\n"
+        "@handler{}\ndef f(until: str) -> None:\n    while not Path(until).exists(): time.sleep(0.005)\n"
+    )
     app.write_text(code.format(""))
     with Rig(tmp_path, apps=[str(app)], concurrency=1, processes=1) as rig:
-        running = rig.add("f", {"t": 0.5})
+        running = rig.add("f", {"until": str(until)})
         rig.until(lambda: running.started_at, "its start")
-        waiting = rig.add("f", {"t": 0.0})
+        waiting = rig.add("f", {"until": str(until)})
         app.write_text(code.format("(needs='smtp')"))
         rig.reload()
+        until.touch()
         first, second = rig.wait(running, waiting)
         assert first.outcome is Outcome.SUCCEEDED
         assert (second.outcome, second.reason) == (Outcome.RELEASED, "what it needs is not set")

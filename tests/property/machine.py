@@ -205,8 +205,11 @@ class ProtocolMachine(Deeds):
         worker = draw(st.sampled_from(list(self.held)))
         missing = draw(st.sampled_from((-1, -1, 0, 1)))
         listed = [pair for place, pair in enumerate(self.held[worker].items()) if place != missing]
-        wanted = self.model.heartbeat(worker, listed)
-        call = worker_calls.heartbeat(self.rig.keys, worker, lease_ms=LEASE, held=listed, figures={}, now=self.rig.now)
+        answered = self.answered.get(worker, 0)
+        wanted = self.model.heartbeat(worker, listed, answered)
+        call = worker_calls.heartbeat(
+            self.rig.keys, worker, lease_ms=LEASE, held=listed, answered=answered, figures={}, now=self.rig.now
+        )
         reply = self.rig.do(call)
         assert (reply.is_known, reply.lost, reply.cancelled) == wanted
         for task_id in reply.lost if worker in self.alive else []:

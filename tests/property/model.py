@@ -124,14 +124,15 @@ class Model:
         if slot is not None and slot.request == call.request:
             again = [task_id for task_id in slot.ids if self._is_unbegun(task_id, slot.token)]
             if again:
-                self.workers[call.worker].own.update(dict.fromkeys(again, self.now))
+                self.workers[call.worker].own.update(dict.fromkeys(again, (call.request, self.now)))
             return slot.codes, slot.token, again
         is_stopped = self._behind >= self.stop_rows
         for task_id, token, ago in call.started:
             self._begin(call.worker, task_id, token, ago)
         codes = [self._end(call.worker, end) for end in call.ended]
         token, claimed = "", list[str]()
-        if call.places and call.worker in self.workers and not is_stopped:
+        is_leased = call.worker in self.workers and self.workers[call.worker].until > self.now
+        if call.places and is_leased and not is_stopped:
             self.fence += 1
             token = f"{self.epoch}-{self.fence}-{call.worker}-{call.request}"
             claimed = self._claim(call, token)
@@ -157,15 +158,15 @@ class Model:
             places = call.places - len(claimed)
             if places <= 0 or self._is_paused(queue):
                 continue
-            if wants_suspect and self._take(call.worker, token, self.line(queue, suspects=True)[:1], claimed):
+            if wants_suspect and self._take(call, token, self.line(queue, suspects=True)[:1], claimed):
                 wants_suspect, places = False, places - 1
-            self._take(call.worker, token, self.line(queue, suspects=False)[:places], claimed)
+            self._take(call, token, self.line(queue, suspects=False)[:places], claimed)
         return claimed
 
     def _is_paused(self, queue: str) -> bool:
         return queue in self.pauses and (self.pauses[queue] == 0 or self.pauses[queue] > self.now)
 
-    def _take(self, worker: str, token: str, tasks: Iterable[ModelTask], claimed: list[str]) -> bool:
+    def _take(self, call: RoundCall, token: str, tasks: Iterable[ModelTask], claimed: list[str]) -> bool:
         before = len(claimed)
         for task in tasks:
             if task.may_expire and task.expires <= self.now:
@@ -173,7 +174,7 @@ class Model:
                 self._moved(task, "not started in time")
                 continue
             task.held, task.token, task.started = True, token, 0
-            self.workers[worker].own[task.id] = self.now
+            self.workers[call.worker].own[task.id] = (call.request, self.now)
             claimed.append(task.id)
         return len(claimed) > before
 
@@ -279,7 +280,9 @@ class Model:
         self._settle(worker, task, End(task.id, task.token, Outcome.RELEASED, since=-1, reason=reason))
         task.token = ""
 
-    def heartbeat(self, worker: str, held: Sequence[tuple[str, str]]) -> tuple[bool, list[str], dict[str, str]]:
+    def heartbeat(
+        self, worker: str, held: Sequence[tuple[str, str]], answered: int
+    ) -> tuple[bool, list[str], dict[str, str]]:
         """Whether the worker is known, what it lost, what it must cancel."""
         if worker not in self.workers:
             return False, [task_id for task_id, _ in held], {}
@@ -293,8 +296,8 @@ class Model:
             elif task.cancel:
                 cancelled[task_id] = task.cancel_reason
         listed = {task_id for task_id, _ in held}
-        for task_id, since in list(me.own.items()):
-            if task_id not in listed and since < self.now - LEASE / 3:
+        for task_id, (request, at) in list(me.own.items()):
+            if task_id not in listed and (request <= answered or at < self.now - LEASE):
                 del me.own[task_id]
                 self._take_away(worker, self.tasks[task_id], "owned but not held")
         return True, lost, cancelled

@@ -97,10 +97,10 @@ class ModelTask:
 
 @dataclass
 class ModelWorker:
-    """A registered worker: its lease's end, and when it claimed what it owns."""
+    """A registered worker: its lease's end, and what it owns: by which round, handed out when."""
 
     until: int
-    own: dict[str, int] = field(default_factory=dict)
+    own: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Twin(RuleBasedStateMachine):
         self.held: dict[str, dict[str, str]] = {}
         self.alive: list[str] = []
         self.requests: dict[str, int] = {}
+        #: The last round of each worker whose answer it has.
+        self.answered: dict[str, int] = {}
         #: Rounds whose reply was lost, to be repeated.
         self.unanswered: dict[str, RoundCall] = {}
         self.handed_out: list[tuple[str, str]] = []
@@ -110,6 +112,7 @@ class Twin(RuleBasedStateMachine):
     def believe(self, call: RoundCall, claimed: list[str]) -> None:
         """The worker learns the answer to its round."""
         mine = self.held[call.worker]
+        self.answered[call.worker] = call.request
         for end in call.ended:
             if mine.get(end.id) == end.token:
                 del mine[end.id]

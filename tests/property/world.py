@@ -117,7 +117,7 @@ def expected(model: Model) -> World:
         world[f"ready {queue}"] = [task.id for task in model.line(queue, suspects=False)]
         world[f"suspects {queue}"] = [task.id for task in model.line(queue, suspects=True)]
     for name, worker in model.workers.items():
-        world[f"own {name}"] = {task_id: str(at) for task_id, at in worker.own.items()}
+        world[f"own {name}"] = {task_id: f"{request} {at}" for task_id, (request, at) in worker.own.items()}
     for task_id in model.tasks:
         world[f"tomb {task_id}"] = None
     for task in model.tombs.values():

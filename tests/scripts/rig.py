@@ -171,9 +171,15 @@ class Rig:
         more.setdefault("since_start_ms", 10)
         return self.round(worker, finished=[worker_calls.finished(held.id, held.token, outcome, **more)]).codes[0]
 
-    def beat(self, worker: str = "w1", *held: Claimed) -> HeartbeatReply:
+    def beat(
+        self, worker: str = "w1", *held: Claimed, answered: int | None = None, lease_ms: int = LEASE
+    ) -> HeartbeatReply:
+        """A heartbeat that lists *held*; *answered* is the last round that it has heard of, by default the last."""
         pairs = [(one.id, one.token) for one in held]
-        call = worker_calls.heartbeat(self.keys, worker, lease_ms=LEASE, held=pairs, figures={}, now=self.now)
+        number = self.requests.get(worker, 0) if answered is None else answered
+        call = worker_calls.heartbeat(
+            self.keys, worker, lease_ms=lease_ms, held=pairs, answered=number, figures={}, now=self.now
+        )
         return self.do(call)
 
     def leave(self, worker: str = "w1") -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.scripts.rig import HOUR, NOW, Rig, score, task
+from tests.scripts.rig import HOUR, LEASE, NOW, Rig, score, task
 from tqctl_runtime.broker import worker_calls
 from tqctl_runtime.broker.call import script_call
 from tqctl_runtime.core.errors import LeaseLost, TqctlError
@@ -33,7 +33,7 @@ def test_a_claim_leaves_the_line_with_a_token_and_writes_no_row(rig: Rig) -> Non
     )
     assert seen.keys == {
         "q:default/A": None,
-        "own:w1/A": str(NOW + 5).encode(),
+        "own:w1/A": f"1 {NOW + 5}".encode(),
         "st/A.held": 1,
         "st/A.token": "1-1-w1-1",
         "slot:w1": (1, "1-1-w1-1", [], ["A"]),
@@ -78,8 +78,7 @@ def test_a_repeated_request_number_answers_as_before(rig: Rig) -> None:
 def test_a_repeated_request_returns_only_what_its_token_still_owns(rig: Rig) -> None:
     rig.submit(task("A"), task("B"), task("C"))
     first = rig.claim(places=3)
-    rig.now += 10_001
-    rig.beat("w1", first[1], first[2])  # A was not listed for a beat: released
+    rig.beat("w1", first[1], first[2])  # A was not listed: released
     assert [one.id for one in rig.round(request=1, places=3).claimed] == ["B", "C"]
 
 
@@ -172,7 +171,7 @@ def test_what_expired_in_line_is_not_handed_out(rig: Rig) -> None:
         "st/A.v": 2,
         "st/B.held": 1,
         "st/B.token": "1-1-w1-1",
-        "own:w1/B": str(rig.now).encode(),
+        "own:w1/B": f"1 {rig.now}".encode(),
         "slot:w1": (1, "1-1-w1-1", [], ["B"]),
         "slot:w1#minutes": 60,
     }
@@ -265,3 +264,12 @@ def test_a_task_that_comes_back_stands_where_its_submit_put_it(rig: Rig) -> None
     (held,) = rig.claim()
     rig.finish(held, Outcome.RELEASED)
     assert rig.zset("ready", "default") == {"A": score(), "B": score(base=NOW + 1_000)}
+
+
+def test_nothing_is_claimed_under_a_lease_that_is_over(rig: Rig) -> None:
+    rig.submit(task("A"))
+    rig.join()
+    rig.now += LEASE
+    assert rig.claim() == []
+    rig.beat()
+    assert [one.id for one in rig.claim()] == ["A"]

@@ -234,7 +234,7 @@ def test_the_overview_tells_queues_workers_and_leaders(rig: Rig) -> None:
     rig.lead()
     rig.submit(task("A"), task("B"), task("C", queue="mail"), task("D", delay_ms=70))
     rig.claim("w1", 1)
-    rig.beat("w1")
+    rig.beat("w1", answered=0)
     rig.do(leader_calls.coordinator_beat(rig.keys, "c1", {"pid": 7}, now=rig.now))
     seen = rig.do(views.overview(rig.keys, now=rig.now))
     assert [(q.name, q.ready, q.suspects, q.head) for q in seen.queues] == [("default", 1, 0, "B"), ("mail", 1, 0, "C")]

@@ -57,7 +57,7 @@ def test_finishing_goes_on(full: Rig) -> None:
 
 
 def test_leases_leaders_and_operators_go_on(full: Rig) -> None:
-    assert full.beat("w1").is_known
+    assert full.beat("w1", answered=0).is_known
     assert full.lead().is_leader
     assert full.cancel("queued", "held") == [1, 2]
     full.now += 1

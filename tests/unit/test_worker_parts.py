@@ -229,7 +229,7 @@ def test_a_worker_that_was_reaped_joins_once_however_often_it_would_have_beaten_
         told = HeartbeatReply(now=1, is_known=False, lost=[], cancelled={})
         link, owner, opened = MagicMock(), MagicMock(), asyncio.Event()
         link.call = AsyncMock(return_value=told)
-        owner.worker, owner.held_tokens.return_value, owner.figures.return_value = "wrk_old", [], {}
+        owner.worker, owner.holdings.return_value, owner.figures.return_value = "wrk_old", ({}, 0), {}
         owner.on_unknown.side_effect = lambda: asyncio.ensure_future(opened.wait())
         beat = Heartbeat(Keys("test"), link, Settings(lease=3_000), owner)
         for _ in range(3):

@@ -140,12 +140,18 @@ def heartbeat(
     *,
     lease_ms: int,
     held: Sequence[tuple[str, str]],
+    answered: int,
     figures: Mapping[str, Any],
     now: int = 0,
 ) -> Call[HeartbeatReply]:
-    """Renew the lease of *worker* and of all it holds: (id, token) pairs. *figures* is shown by ``worker list``."""
+    """Renew the lease of *worker* and of all it holds: (id, token) pairs. *figures* is shown by ``worker list``.
+
+    *answered* is the number of the last round whose claims are in *held* where they have not ended: what was claimed
+    up to there and is not in *held* is taken away.
+    """
     blob = pack_for_lua([list(pair) for pair in held])
-    return script_call(keys, "heartbeat", _read_heartbeat, worker, lease_ms, json.dumps(figures), blob, now=now)
+    args = (worker, lease_ms, json.dumps(figures), blob, answered)
+    return script_call(keys, "heartbeat", _read_heartbeat, *args, now=now)
 
 
 def _read_heartbeat(reply: list[Any]) -> HeartbeatReply:

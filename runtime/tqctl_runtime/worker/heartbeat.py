@@ -27,14 +27,14 @@ class HeartbeatOwner(Protocol):
 
     worker: str
 
-    def held_tokens(self) -> Sequence[tuple[str, str]]:
-        """(id, token) of everything that this worker says it holds."""
+    def holdings(self) -> tuple[dict[str, str], int]:
+        """(the token of each task that this worker says it holds, the last round whose claims are among them)."""
 
     def figures(self) -> Mapping[str, Any]:
         """What ``worker list`` shows."""
 
-    def on_lost(self, ids: Sequence[str]) -> None:
-        """Others own these tasks now, or nobody."""
+    def on_lost(self, tasks: Mapping[str, str]) -> None:
+        """Others own these *tasks* now, or nobody: id → the token that is worth nothing any more."""
 
     def on_cancelled(self, ids: Sequence[str]) -> None:
         """Somebody asked for these tasks to be cancelled."""
@@ -109,11 +109,13 @@ class Heartbeat:
         if self._joining is not None and not self._joining.done():
             # A beat under the old id would have us join twice, and one of the two would be an orphan that claims.
             return False
+        held, answered = self._owner.holdings()
         call = heartbeat(
             self._keys,
             worker,
             lease_ms=self._lease,
-            held=self._owner.held_tokens(),
+            held=list(held.items()),
+            answered=answered,
             figures={**self._owner.figures(), "clock_ms": self._clock_ms},
         )
         before = now_ms()
@@ -126,11 +128,11 @@ class Heartbeat:
         # The way there and back is taken out, half each.
         self._clock_ms = (before + now_ms()) // 2 - reply.now
         if worker == self._owner.worker:
-            self._apply(reply, start)
+            self._apply(reply, start, held)
         self._vitals.answered(HEARTBEAT)
         return True
 
-    def _apply(self, reply: HeartbeatReply, start: float) -> None:
+    def _apply(self, reply: HeartbeatReply, start: float, held: Mapping[str, str]) -> None:
         if not reply.is_known:
             log.error("the lease of this worker had ended and its tasks were taken: it joins again under a new id")
             # The new lease is to be told as one, also where the old one was not over by our clock.
@@ -139,6 +141,7 @@ class Heartbeat:
             return
         self.renewed(start)
         if reply.lost:
-            self._owner.on_lost(reply.lost)
+            # By token: a task may have come back to this worker while the answer was on its way.
+            self._owner.on_lost({task_id: held[task_id] for task_id in reply.lost})
         if reply.cancelled:
             self._owner.on_cancelled(list(reply.cancelled))

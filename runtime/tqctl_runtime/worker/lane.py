@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.link import Link
@@ -65,6 +65,14 @@ class LaneOwner(Protocol):
         """The broker answered after a long silence."""
 
 
+class _Claims(NamedTuple):
+    """What a round claimed, under which name of the worker and under which number."""
+
+    worker: str
+    request: int
+    tasks: list[Claimed]
+
+
 class Lane:
     """Rounds, one after another."""
 
@@ -81,6 +89,8 @@ class Lane:
         self.rounds = 0
         self.stale = 0
         self.outbox: list[Ended] = []
+        #: The last round whose claims were handed out.
+        self.answered = 0
         self._keys = keys
         self._link = link
         self._owner = owner
@@ -91,26 +101,26 @@ class Lane:
         self._wake = asyncio.Event()
         self._may_have_tasks = True
         self._places = asyncio.Event()
-        self._in_flight = False
         self._rings = 0
         self._turned_at = self._loop.time()
         #: Claimed by the last round and not handed out yet.
-        self._claimed: list[Claimed] = []
+        self._claims = _Claims("", 0, [])
+        self._disowned = 0
 
     def join(self, worker: str, queues: Sequence[str]) -> None:
         """Go on under the identity *worker*."""
         self.worker, self.queues, self._request = worker, queues, 0
+        self.answered = self._disowned = 0
         self._may_have_tasks = True
         self._wake.set()
+
+    def disown(self) -> None:
+        """The lease was reaped: what the rounds so far have claimed is not ours, also where their answer comes yet."""
+        self._disowned = self._request
 
     def wake(self) -> None:
         """Something changed: an end, a start, a free place."""
         self._wake.set()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every end was taken by the broker."""
-        return not self.outbox and not self._in_flight
 
     @property
     def silence(self) -> float:
@@ -149,29 +159,27 @@ class Lane:
 
     async def _round_if_needed(self) -> bool:
         """Make a round if there is a reason for one; False where there was nothing to do."""
-        claimed, self._claimed = self._claimed, []
-        places = min(max(self._owner.wanted() - len(claimed), 0), _CLAIMS_AT_ONCE)
+        claims = self._claims
+        self._claims = claims._replace(tasks=[])
+        places = min(max(self._owner.wanted() - len(claims.tasks), 0), _CLAIMS_AT_ONCE)
         starts = self._owner.untold()
         if not self.outbox and not starts and not (places and self._may_have_tasks):
-            if claimed:
-                self._owner.take(claimed)
-            elif places:
+            self._hand_out(claims)
+            if places and not claims.tasks:
                 self._places.set()
-            else:
+            elif not claims.tasks:
                 self._turned_at = self._loop.time()
-            return bool(claimed)
+            return bool(claims.tasks)
         ends = self._next_ends()
         del self.outbox[: len(ends)]
-        self._in_flight = True
         rings = self._rings
-        takes_suspect = self._owner.wants_suspect() and not any(task.is_suspect for task in claimed)
+        takes_suspect = self._owner.wants_suspect() and not any(task.is_suspect for task in claims.tasks)
         exchange = self._loop.create_task(self._exchange(places, takes_suspect, starts, ends))
-        if claimed:
+        if claims.tasks:
             # The broker works on this round while what the one before claimed is handed out here.
             await asyncio.sleep(0)
-            self._owner.take(claimed)
-        reply = await exchange
-        self._in_flight = False
+        self._hand_out(claims)
+        worker, request, reply = await exchange
         was_silent = self.silence > _LONG_SILENCE
         self._turned_at = self._loop.time()
         if was_silent:
@@ -184,8 +192,16 @@ class Lane:
                 self.stale += 1
             self._owner.settle(ended, code)
         self._owner.told(starts)
-        self._claimed = reply.claimed
+        self._claims = _Claims(worker, request, reply.claimed)
         return True
+
+    def _hand_out(self, claims: _Claims) -> None:
+        """Give away what a round claimed, unless it was taken back with the lease it was claimed under."""
+        if claims.worker != self.worker:
+            return
+        if claims.tasks and claims.request > self._disowned:
+            self._owner.take(claims.tasks)
+        self.answered = claims.request
 
     def _next_ends(self) -> list[Ended]:
         size = 0
@@ -197,8 +213,8 @@ class Lane:
 
     async def _exchange(
         self, places: int, takes_suspect: bool, starts: Sequence[Held], ends: Sequence[Ended]
-    ) -> RoundReply:
-        """One round; repeated under its number until it is answered."""
+    ) -> tuple[str, int, RoundReply]:
+        """One round, repeated until it is answered; under which name and number it was, and the answer."""
         self._request += 1
         worker, request = self.worker, self._request
         pause, told = 0.05, ""
@@ -215,7 +231,7 @@ class Lane:
                 finished=[self._describe(ended, now) for ended in ends],
             )
             try:
-                return await self._link.call(call)
+                return worker, request, await self._link.call(call)
             except TqctlError as error:
                 if told != error.message and not isinstance(error, BrokerUnavailable):
                     log.error("the broker refused a round: %s", error)

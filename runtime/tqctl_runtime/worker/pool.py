@@ -99,6 +99,11 @@ class Pool:
         """Whether an executor has a task, also one that is about to start and did not say so yet."""
         return any(executor.sent or executor.running for executor in self.executors.values())
 
+    @property
+    def has_places(self) -> bool:
+        """Whether what waits may start soon: a place is free, and there is a nursery to fork for it."""
+        return self._is_open and self.free > 0 and self.births.nursery is not None
+
     def wanted(self) -> int:
         """How many tasks to claim: for each free place, and the short prefetch that was measured."""
         waiting = self.waiting

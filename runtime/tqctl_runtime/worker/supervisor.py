@@ -28,8 +28,9 @@ from tqctl_runtime.worker.heartbeat import Heartbeat
 from tqctl_runtime.worker.lane import TELL_AFTER, Lane, backoff_of_rows
 from tqctl_runtime.worker.membership import Membership, secrets_of
 from tqctl_runtime.worker.notes import Notes
-from tqctl_runtime.worker.nursery_link import NurseryConfig, NurseryLink
 from tqctl_runtime.worker.pool import NOT_MINE_MS, Pool
+from tqctl_runtime.worker.reloading import Reloading
+from tqctl_runtime.worker.suspects import Suspects
 from tqctl_runtime.worker.watch import TICK, Watch
 
 log = logging.getLogger("tqctl.worker")
@@ -38,7 +39,7 @@ log = logging.getLogger("tqctl.worker")
 _PATIENCE = 0.25
 #: How long a worker that has to leave waits for the broker to take its last results, in seconds.
 _LAST_WORDS = 5.0
-_RESTART_SECONDS, _NUDGE_SECONDS = 1.0, 1.0
+_NUDGE_SECONDS = 1.0
 #: The exit code of a drain that had to hand back running tasks.
 PARTIAL = 7
 
@@ -65,7 +66,6 @@ class Supervisor:
         self._report_state = state
         self._loop = asyncio.get_running_loop()
         self._held: dict[str, Held] = {}
-        self._suspects: list[Held] = []
         self._state = "starting"
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
@@ -82,6 +82,8 @@ class Supervisor:
             settings.max_memory,
         )
         self.pool = Pool(limits, self, folder, secrets_of(settings))
+        self._suspects = Suspects(self.pool, self.on_ended)
+        self._reloading = Reloading(settings, self.pool, self._learn)
         self.lane = Lane(self._keys, link, self, lambda _: DEFAULT_BACKOFF, vitals)
         self._watch = Watch(self.pool, self)
         self._notes = Notes(self._keys, link)
@@ -90,7 +92,7 @@ class Supervisor:
         self._control: asyncio.Task[None] | None = None
         self._services: list[asyncio.Task[None]] = []
         self._ticker: asyncio.TimerHandle | None = None
-        self._reloading: asyncio.Task[None] | None = None
+        self._joining: asyncio.Task[None] | None = None
 
     # -- life
 
@@ -127,7 +129,7 @@ class Supervisor:
     async def _begin(self) -> bool:
         """Import the handlers and become a member; False where a stop came first, as while an import hangs."""
         stop = self._loop.create_task(self._stop_asked.wait())
-        start = self._loop.create_task(self._start_nursery())
+        start = self._loop.create_task(self._reloading.start())
         await asyncio.wait([stop, start], return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if not start.done():
@@ -142,20 +144,10 @@ class Supervisor:
     def _serve(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._loop.create_task(work)
 
-    async def _start_nursery(self) -> None:
-        settings = self._settings
-        config = NurseryConfig(
-            settings.app,
-            settings.is_embedded_broker or settings.allow_shell,
-            settings.result_limit,
-            settings.log_limit,
-        )
-        nursery = NurseryLink(config, self.pool.births.events)
-        await nursery.start()
-        self._member.offer(nursery.rows)
-        self._children.know(nursery.rows)
-        self.lane.backoff_of = backoff_of_rows(nursery.rows)
-        self.pool.adopt(nursery)
+    def _learn(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._member.offer(rows)
+        self._children.know(rows)
+        self.lane.backoff_of = backoff_of_rows(rows)
 
     async def _join(self) -> None:
         """Become a member under a fresh id."""
@@ -198,16 +190,11 @@ class Supervisor:
 
     def reload(self) -> None:
         """Start a new nursery from the code as it is now; executors of the old one leave as they become idle."""
-        if self._reloading is None or self._reloading.done():
-            self._reloading = self._loop.create_task(self._reload())
+        self._reloading.reload(self._offer)
 
-    async def _reload(self) -> None:
-        try:
-            await self._start_nursery()
-            await self._member.renew(self.worker, self._stop_asked.is_set)
-        except TqctlError as error:
-            log.error("nothing was reloaded: %s", error.message)
-            return
+    async def _offer(self) -> None:
+        """Tell the broker what a new nursery can run."""
+        await self._member.renew(self.worker, self._stop_asked.is_set)
         self.lane.queues = self._member.queues
         self.lane.wake()
         log.info("reloaded: %d handlers", len(self._member.handlers))
@@ -216,7 +203,7 @@ class Supervisor:
         """Let what runs end, up to the limit; then take it back."""
         self._set_state("draining")
         self._heartbeat.beat_now()  # so that others see it at once
-        self._release_suspects()
+        self._suspects.release("not started")
         self.pool.stop("the worker stops")
         self.lane.wake()
         now = self._loop.create_task(self._stop_now.wait())
@@ -243,9 +230,10 @@ class Supervisor:
         self._set_state("stopped")
         if self._ticker is not None:
             self._ticker.cancel()
-        for task in (*self._services, self._control, self._reloading):
+        for task in (*self._services, self._control, self._joining):
             if task is not None:
                 task.cancel()
+        self._reloading.stop()
         nursery = self.pool.births.nursery
         self.pool.close()
         if nursery is not None:
@@ -256,6 +244,8 @@ class Supervisor:
                 await self._link.call(deregister(self._keys, self.worker))
 
     def _tick(self) -> None:
+        # First, so that an error below costs one look and not every later one.
+        self._ticker = self._loop.call_later(TICK, self._tick)
         now = self._loop.time()
         self._heartbeat.check()
         self._watch.look(now)
@@ -267,24 +257,16 @@ class Supervisor:
             self._nudge_at = now + _NUDGE_SECONDS
             self._watch.look_at_sizes()
             self._watch.retire_idle(now)
-        if self.pool.births.nursery is None and (self._reloading is None or self._reloading.done()):
-            log.error("the nursery ended: starting another")
-            self._reloading = self._loop.create_task(self._restart_nursery())
-        self._ticker = self._loop.call_later(TICK, self._tick)
+        self._reloading.replace_lost(self._go_on)
 
-    async def _restart_nursery(self) -> None:
-        try:
-            await self._start_nursery()
-        except TqctlError as error:
-            log.error("no nursery: %s", error.message)
-            await asyncio.sleep(_RESTART_SECONDS)
+    def _go_on(self) -> None:
         self.pool.dispatch()
         self.lane.wake()
 
     def _release_stale(self, now: float) -> None:
         """Give back what was claimed ahead and finds no place."""
         pool = self.pool
-        if now - pool.waits_since() > _PATIENCE and pool.free == 0:
+        if now - pool.waits_since() > _PATIENCE and not pool.has_places:
             pool.pace.rate = 0.0
             pool.release_ready("no free place")
 
@@ -294,16 +276,16 @@ class Supervisor:
         """How many tasks to claim now."""
         if self._stop_asked.is_set() or not self._is_trusted or self.pool.births.nursery is None:
             return 0
-        return max(self.pool.wanted() - len(self._suspects), 0)
+        return max(self.pool.wanted() - (self._suspects.waiting is not None), 0)
 
     def wants_suspect(self) -> bool:
         """Whether a task under suspicion could be run alone now."""
-        return not self._suspects and self.pool.free > 0
+        return self._suspects.is_wanted
 
     def untold(self) -> list[Held]:
         """Started tasks that the broker has to hear of: those that take long, and suspects before they start."""
         since = self._loop.time() - TELL_AFTER
-        tasks = [held for held in self._suspects if not held.is_told]
+        tasks = self._suspects.untold(self._loop.time())
         for executor in self.pool.executors.values():
             tasks += [held for held in executor.running.values() if not held.is_told and held.started_at <= since]
         return tasks
@@ -312,14 +294,8 @@ class Supervisor:
         """The broker knows that *tasks* have started: suspects may run."""
         for held in tasks:
             held.is_told = True
-            if held in self._suspects:
-                self._suspects.remove(held)
-                self._run_suspect(held)
-
-    def _run_suspect(self, held: Held) -> None:
-        is_wanted = self._held.get(held.id) is held and not held.doom and not self._stop_asked.is_set()
-        if not is_wanted or not self.pool.run_alone(held):
-            self.on_ended(Ended(held, Outcome.RELEASED, 0 if held.doom else 1000, reason="no executor for it alone"))
+            if held.is_suspect:
+                self._suspects.told(held, may_start=self._held.get(held.id) is held and not self._stop_asked.is_set())
 
     def take(self, claimed: Sequence[Claimed]) -> None:
         """Take tasks that the lane claimed."""
@@ -345,8 +321,7 @@ class Supervisor:
             elif task.is_cancel_requested or self._stop_asked.is_set():
                 self.on_ended(Ended(held, Outcome.RELEASED, reason="not started"))
             elif held.is_suspect:
-                held.started_at = now
-                self._suspects.append(held)
+                self._suspects.add(held)
             else:
                 ready.append(held)
         self.pool.add(ready)
@@ -390,9 +365,9 @@ class Supervisor:
 
     # -- the heartbeat's news
 
-    def held_tokens(self) -> Sequence[tuple[str, str]]:
-        """(id, token) of everything that is here, ends that the broker has not taken included."""
-        return [(held.id, held.token) for held in self._held.values()]
+    def holdings(self) -> tuple[dict[str, str], int]:
+        """The token of everything that is here, ends that the broker has not taken included; the last round in it."""
+        return {held.id: held.token for held in self._held.values()}, self.lane.answered
 
     def on_cancelled(self, ids: Sequence[str]) -> None:
         """Somebody asked for these tasks to be cancelled."""
@@ -402,33 +377,33 @@ class Supervisor:
                 log.info("cancelling %s", task_id)
                 self.pool.doom(held, frames.CANCELLED)
 
-    def on_lost(self, ids: Sequence[str]) -> None:
-        """Others own these tasks now: stop them and say nothing of them."""
-        for task_id in ids:
+    def on_lost(self, tasks: Mapping[str, str]) -> None:
+        """Others own these tasks, by id and token, now: stop them and say nothing of them."""
+        for task_id, token in tasks.items():
             held = self._held.get(task_id)
-            if held is not None and not held.is_over:  # an end on its way is no longer held there either
+            # An end on its way is no longer held there either.
+            if held is not None and held.token == token and not held.is_over:
                 self._lose(held)
 
     def _lose(self, held: Held) -> None:
         log.warning("%s was lost to another worker", held.id)
-        if held in self._suspects:
-            self._suspects.remove(held)
-            held.doom = LOST
-            self.on_ended(Ended(held, Outcome.INTERRUPTED))
+        if held is self._suspects.waiting:
+            self._suspects.release("lost", doom=LOST)
         else:
             self.pool.doom(held, LOST)
 
     def on_unknown(self) -> asyncio.Task[None]:
         """The lease was reaped: stop everything, join under a new id. Ends are still offered with their tokens."""
-        self.on_lost(list(self._held))
+        self.lane.disown()
+        self.on_lost(self.holdings()[0])
         self._is_trusted = False
-        self._reloading = self._loop.create_task(self._join())
-        return self._reloading
+        self._joining = self._loop.create_task(self._join())
+        return self._joining
 
     def on_distrust(self) -> None:
         """The lease may have ended: nothing may run on it any more; what ran is offered back, uncounted."""
         self._is_trusted = False
-        self._release_suspects()
+        self._suspects.release("not started")
         self.pool.stop("the lease could not be renewed")
         self.pool.hand_back_all(but_overlapping=True)
 
@@ -442,8 +417,3 @@ class Supervisor:
         if not self._stop_asked.is_set():
             self.pool.resume()
         self.lane.wake()
-
-    def _release_suspects(self) -> None:
-        suspects, self._suspects = self._suspects, []
-        for held in suspects:
-            self.on_ended(Ended(held, Outcome.RELEASED, reason="not started"))

@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Renews a worker's lease and compares what it says it holds with what it owns.
--- A task it owns but did not list for a beat is released; what it lists but does not own is lost to it.
+-- What it owns by a round whose answer it has and does not list is released; what it lists but does not own is lost to
+-- it. Of claims whose answer is on its way it cannot know: they stay until that answer would come too late.
 -- KEYS meta
--- ARGV now, worker, lease (ms), live figures (JSON), held: msgpack [[id, token]...]
+-- ARGV now, worker, lease (ms), live figures (JSON), held: msgpack [[id, token]...],
+--   number of the last round whose answer it has
 -- Returns {now, is_known (0: the lease was reaped, register under a new id), lost ids, cancelled {id, reason ...}}
 -- Invariants: INV-2 INV-5
 --- include gate
@@ -13,7 +15,9 @@
 --- include outcome
 --- include attempt
 --- include live_log
-local worker, lease = ARGV[2], tonumber(ARGV[3])
+-- Longer than a worker waits for an answer.
+local UNHEARD_MS = 10000
+local worker, lease, answered = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[6])
 local lost, cancelled, listed = {}, {}, {}
 local held = cmsgpack.unpack(ARGV[5])
 if not redis.call('ZSCORE', k_leases, worker) then
@@ -40,7 +44,9 @@ end
 local owned = redis.call('HGETALL', k_own(worker))
 for index = 1, #owned, 2 do
   local id = owned[index]
-  if not listed[id] and tonumber(owned[index + 1]) < now - lease / 3 then
+  local request, at = string.match(owned[index + 1], '^(%d+) (%d+)$')
+  local is_heard = tonumber(request) <= answered or tonumber(at) < now - math.max(lease, UNHEARD_MS)
+  if is_heard and not listed[id] then
     redis.call('HDEL', k_own(worker), id)
     take_away(worker, id, 'owned but not held')
   end

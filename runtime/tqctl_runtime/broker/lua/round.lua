@@ -61,7 +61,9 @@ end
 
 local token, claimed = '', {}
 local places = tonumber(ARGV[4])
-if places > 0 and not is_stopped and redis.call('ZSCORE', k_leases, worker) then
+-- Under a lease that is over, a claim would be taken back at once as the task that may have killed its worker.
+local leased_until = tonumber(redis.call('ZSCORE', k_leases, worker) or 0)
+if places > 0 and not is_stopped and leased_until > now then
   fence = fence + 1
   token = string.format('%s-%.0f-%s-%s', epoch, fence, worker, ARGV[3])
   claimed = claim(worker, token, places, ARGV[5] == '1', 8)

@@ -1,11 +1,13 @@
--- Taking tasks out of the ready sets under one token.
--- What is handed out again counts as claimed now: a heartbeat that crosses this answer cannot list it yet.
+-- Taking tasks out of the ready sets under one token. What a worker owns is kept with the number of the round that
+-- claimed it (ARGV[3]) and when it was handed out last: a heartbeat is not asked about what its worker has not heard of.
+local owned_since = string.format('%s %.0f', ARGV[3], now)
+
 local function still_owned(worker, ids, token)
   local reply = {}
   for _, id in ipairs(ids) do
     local line = read_line(id)
     if line and line[TOKEN] == token and line[HELD] == 1 and line[STATE] == S_QUEUED then
-      redis.call('HSET', k_own(worker), id, now)
+      redis.call('HSET', k_own(worker), id, owned_since)
       for _, value in ipairs({id, redis.call('HGET', k_env, id), line[FAILURES], line[DEATHS], line[ATTEMPTS],
         line[QUEUE], line[PRIORITY], line[CREATED], line[SUSPECT], line[CANCEL]}) do
         reply[#reply + 1] = value
@@ -37,7 +39,7 @@ local function take(worker, token, key, count, reply)
       else
         line[HELD], line[TOKEN], line[STARTED] = 1, token, 0
         write_line(id, line)
-        owned[#owned + 1], owned[#owned + 2] = id, now
+        owned[#owned + 1], owned[#owned + 2] = id, owned_since
         for _, value in ipairs({id, envelopes[index], line[FAILURES], line[DEATHS], line[ATTEMPTS], line[QUEUE],
           line[PRIORITY], line[CREATED], line[SUSPECT], line[CANCEL]}) do
           reply[#reply + 1] = value
