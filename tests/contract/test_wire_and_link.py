@@ -220,20 +220,6 @@ def tls_in_front_of(server: RedisServer) -> Iterator[int]:
         thread.join(10)
 
 
-def test_many_calls_in_one_go_keep_their_order_and_their_own_errors(broker_address_url: str) -> None:
-    with Wire(BrokerAddress.parse(broker_address_url)) as wire:
-        calls = [plain("ECHO", str(number)) for number in range(500)]
-        calls[7] = plain("NOSUCHCOMMAND")
-        calls[9] = unseen_script("nine")
-
-        outcomes = wire.call_many(calls)
-
-    assert isinstance(outcomes[7], TqctlError)
-    assert outcomes[9] == b"nine"
-    expected = [str(number).encode() for number in range(500) if number not in {7, 9}]
-    assert [outcome for number, outcome in enumerate(outcomes) if number not in {7, 9}] == expected
-
-
 def test_a_subscription_hears_and_stays_silent_without_a_message(broker_address_url: str) -> None:
     address = BrokerAddress.parse(broker_address_url)
     with Wire(address) as wire, wire.subscribe("{tq:wire-and-link}:one", "{tq:wire-and-link}:two") as heard:

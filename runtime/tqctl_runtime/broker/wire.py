@@ -235,32 +235,6 @@ class Wire:
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def call_many(self, calls: Sequence[Call[R]]) -> list[R | TqctlError]:
-        """Send *calls* in one go; for each its reply or the error it met, in their order.
-
-        Calls whose script the server did not know are sent again after the others: the calls must not depend on
-        each other's order.
-
-        Raises:
-            BrokerUnavailable: the connection failed; any of the calls may have been carried out.
-        """
-        if not calls:
-            return []
-        self._after_fork()
-        timeout = max(call.timeout for call in calls)
-        with self._lock:
-            replies = self._round(_pack(*[call.words() for call in calls]), len(calls), timeout)
-            unknown = [index for index, reply in enumerate(replies) if _is_unknown_script(reply)]
-            if unknown:
-                again = self._round(_pack(*[calls[index].eval_words() for index in unknown]), len(unknown), timeout)
-                for index, reply in zip(unknown, again, strict=True):
-                    replies[index] = reply
-        outcomes: list[R | TqctlError] = []
-        for call, reply in zip(calls, replies, strict=True):
-            outcome = _outcome(call, reply)
-            outcomes.append(outcome)
-        return outcomes
-
     def command(self, *words: str | bytes | int, within: float = CONNECT_TIMEOUT) -> Any:
         """The raw reply of a plain command such as ``PING`` or ``INFO``; errors as :meth:`call` raises them."""
         self._after_fork()
@@ -374,12 +348,3 @@ class Subscription:
 
 def _is_unknown_script(reply: Any) -> bool:
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT")
-
-
-def _outcome(call: Call[R], reply: Any) -> R | TqctlError:
-    if isinstance(reply, hiredis.ReplyError):
-        return translate_error(str(reply))
-    try:
-        return call.decode(reply)
-    except TqctlError as error:
-        return error
