@@ -266,6 +266,9 @@ def test_two_coordinators_that_take_turns_count_each_death_once(stage: Stage, sc
         for held in stage.overview().workers:
             os.kill(held.info["pid"], signal.SIGTERM)
         stage.until(lambda: not stage.overview().workers, "the second worker leaves")
+    # That it left is recorded, too.
+    stage.drain(ids)
+
     figures = assert_world(stage, ids, healthy_deaths=True)
 
     assert figures.deaths == kills
