@@ -56,6 +56,14 @@ def hold(until: str) -> int:
     return os.getpid()
 
 
+@handler(max_retries=3, backoff=0.1)
+def beget(children: int = 1) -> list[str]:
+    """An effect, progress, and tasks of its own."""
+    note()
+    current_task().progress(50, "half of it")
+    return [work.submit(ms=1) for _ in range(children)]
+
+
 @handler
 async def async_work(ms: float = 0.0) -> int:
     """An effect in the executor that all async tasks share."""

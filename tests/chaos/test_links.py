@@ -1,4 +1,4 @@
-"""The way between a worker and its broker is cut, silent or lossy (scenarios 6, 18, 19 and faults at the client)."""
+"""The way between a worker and its broker is cut, silent or lossy (scenarios 6, 18, 19)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from tests.chaos import hooked
-from tests.chaos.feeder import Feeder, Wanted
 from tests.chaos.oracle import assert_world
 from tests.chaos.stage import Stage
 from tests.chaos.test_workers import executors, has_refused
@@ -24,7 +22,6 @@ from tests.support.proxy import Proxy
 
 Scale = Callable[[int, int], int]
 Measured = Callable[..., None]
-HOOKED = [sys.executable, str(Path(hooked.__file__))]
 
 
 def assert_cut_off_worker_ends_its_work(
@@ -174,7 +171,7 @@ def test_a_worker_whose_heartbeats_do_not_leave_ends_what_it_runs_before_others_
     stage.tap.last(1)
     stage.coordinator()
     deaf = stage.environment.home / "deaf"
-    worker = stage.worker("--queues", "slow", command=HOOKED, **{hooked.HOOKS: json.dumps({"deaf": str(deaf)})})
+    worker = stage.worker("--queues", "slow", command=hooked.COMMAND, **{hooked.HOOKS: json.dumps({"deaf": str(deaf)})})
     ids = assert_cut_off_worker_ends_its_work(stage, worker, deaf.touch, deaf.unlink, rounds, gives_back=True)
 
     figures = assert_world(stage, ids)
@@ -215,33 +212,3 @@ def test_workers_go_on_claiming_after_each_broken_connection(stage: Stage, scale
 
     assert figures.repeated == 0
     measured(figures, drops=cycles, resets=cycles, silences=silences)
-
-
-def test_nothing_is_lost_or_doubled_while_calls_fail_come_late_or_come_twice(
-    stage: Stage, seed: int, scale: Scale, measured: Measured
-) -> None:
-    """Seeded faults in the clients of workers, coordinators and submitters: before, after, late, twice."""
-    tasks, rate = scale(600, 6_000), 0.08
-    stage.tap.last(1)
-
-    def hooks(number: int) -> dict[str, str]:
-        return {hooked.HOOKS: json.dumps({"faults": seed, "rate": rate, "number": number})}
-
-    for number in range(2):
-        stage.coordinator(command=HOOKED, **hooks(number))
-    for number in range(3):
-        stage.worker(command=HOOKED, TQCTL_LEASE="6s", **hooks(number))
-    client = stage.new_client()
-    dice = hooked.Dice(seed, rate)
-    hooked.infect_wire(client.wire, dice)
-    wanted: list[Wanted] = [
-        (("work", "flaky", "async_work")[number % 7 % 3], {"ms": number % 5}, {}) for number in range(tasks)
-    ]
-    with Feeder(client, wanted, at_once=5) as feeder:
-        ids = feeder.finish()
-    stage.drain(ids)
-
-    figures = assert_world(stage, ids, healthy_deaths=True)
-
-    assert stage.sql("SELECT count(*) FROM tasks") == [(tasks,)]
-    measured(figures, rate=rate, faults_of_the_client=dice.thrown)
