@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tqctl_runtime.api import Backoff, Handler, handler, use_client
     from tqctl_runtime.client import AsyncClient, Client, PartlySubmitted, Receipt, Unconfirmed
+    from tqctl_runtime.core.current import CurrentTask, current_task
     from tqctl_runtime.core.errors import (
         AmbiguousId,
         BrokerTimeout,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         UsageError,
         WaitTimeout,
     )
-    from tqctl_runtime.core.handler import CurrentTask, current_task
     from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.core.states import State
 
@@ -77,7 +77,7 @@ _PLACES = {
     "tqctl_runtime.api": ("Backoff", "Handler", "handler", "use_client"),
     "tqctl_runtime.client": ("AsyncClient", "Client", "PartlySubmitted", "Receipt", "Unconfirmed"),
     "tqctl_runtime.core.errors": _ERRORS,
-    "tqctl_runtime.core.handler": ("CurrentTask", "current_task"),
+    "tqctl_runtime.core.current": ("CurrentTask", "current_task"),
     "tqctl_runtime.core.settings": ("Settings",),
     "tqctl_runtime.core.states": ("State",),
 }

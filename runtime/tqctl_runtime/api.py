@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
+from tqctl_runtime.core.current import current_task
 from tqctl_runtime.core.errors import ConfigError, PayloadError, UsageError
-from tqctl_runtime.core.handler import HandlerSpec, current_task, describe, registry, source_place
+from tqctl_runtime.core.handler import HandlerSpec, describe, registry, source_place
 from tqctl_runtime.core.needs import parse_needs
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF, DEFAULT_MAX_RETRIES, Backoff
 from tqctl_runtime.core.submission import DEFAULT_PRIORITY, DEFAULT_QUEUE, parse_priority

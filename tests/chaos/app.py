@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tqctl_runtime.api import handler
-from tqctl_runtime.core.handler import current_task
+from tqctl_runtime.core.current import current_task
 
 
 def note() -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tqctl_runtime.api import handler
-from tqctl_runtime.core.handler import current_task
+from tqctl_runtime.core.current import current_task
 
 #: Finds the tests' secrets; the brackets keep the pattern itself, which lies in memory too, from being found.
 MARK = re.compile(rb"hunter[2]-\w+")

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from tqctl_runtime.api import handler
+from tqctl_runtime.core.current import current_task
 from tqctl_runtime.core.errors import Cancel, Retry
-from tqctl_runtime.core.handler import current_task
 
 
 class NeverAgainError(Exception):

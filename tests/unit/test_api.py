@@ -13,8 +13,9 @@ import pytest
 
 from tqctl_runtime.api import Handler, handler, use_client
 from tqctl_runtime.client import AsyncClient, Client
+from tqctl_runtime.core.current import CurrentTask, set_current_task
 from tqctl_runtime.core.errors import ConfigError, NotAllowed, PayloadError, UsageError
-from tqctl_runtime.core.handler import CurrentTask, registry, set_current_task
+from tqctl_runtime.core.handler import registry
 from tqctl_runtime.core.needs import Needs
 from tqctl_runtime.core.retry import Backoff
 from tqctl_runtime.core.settings import Settings

@@ -11,19 +11,9 @@ from typing import Any
 
 import pytest
 
+from tqctl_runtime.core.current import CurrentTask, current_task, find_current_task, set_current_task
 from tqctl_runtime.core.errors import ConfigError, PayloadError, UnknownHandler
-from tqctl_runtime.core.handler import (
-    CurrentTask,
-    HandlerSpec,
-    Registry,
-    current_task,
-    describe,
-    example_line,
-    find_current_task,
-    set_current_task,
-    source_place,
-    unknown_handler,
-)
+from tqctl_runtime.core.handler import HandlerSpec, Registry, describe, example_line, source_place, unknown_handler
 
 
 def spec_of(function: Callable[..., Any], **options: Any) -> HandlerSpec:

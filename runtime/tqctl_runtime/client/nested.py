@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from tqctl_runtime.client.options import to_fields
+from tqctl_runtime.core.current import find_current_task
 from tqctl_runtime.core.errors import NotAllowed
 from tqctl_runtime.core.submission import Submission
 
 if TYPE_CHECKING:
     from tqctl_runtime.client.shapes import Shape
-    from tqctl_runtime.core.handler import Channel
+    from tqctl_runtime.core.current import Channel
 
 _NAMES = tuple(field.name for field in fields(Submission))
 _ALWAYS = ("handler", "payload")
@@ -23,9 +23,7 @@ _DEFAULTS = ("queue", "priority", "max_retries", "timeout_ms")
 
 def find_channel() -> Channel | None:
     """The channel of the task that is running here, or None outside of one."""
-    # Without that module nobody can have set a current task, and a submit from the shell need not load it.
-    handler = sys.modules.get("tqctl_runtime.core.handler")
-    task = handler.find_current_task() if handler is not None else None
+    task = find_current_task()
     return None if task is None else task.channel
 
 

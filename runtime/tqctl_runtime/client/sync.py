@@ -54,14 +54,16 @@ class Client:
 
     @cached_property
     def wire(self) -> Wire:
-        """The connection."""
-        return Wire(BrokerAddress.of(self.settings))
+        """The connection, the same one for all threads that share the client."""
+        made: Wire = self.__dict__.setdefault("wire", Wire(BrokerAddress.of(self.settings)))
+        return made
 
     @cached_property
     def _ends(self) -> EndReader:
         from tqctl_runtime.client.recorded import EndReader
 
-        return EndReader(self.settings)
+        made: EndReader = self.__dict__.setdefault("_ends", EndReader(self.settings))
+        return made
 
     @cached_property
     def _sender(self) -> Sender:
@@ -261,10 +263,10 @@ class Client:
             return self._shapes.remember(handler, row)
         if unchecked:
             return self._shapes.unknown(handler)
-        from tqctl_runtime.core.handler import unknown_handler
-
         self.require_open()
         rows = self.wire.call_idempotent(calls.catalogue(self.keys))
+        from tqctl_runtime.core.handler import unknown_handler
+
         raise unknown_handler(handler, rows)
 
     def require_open(self) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import time
 
-from tqctl_runtime.core.handler import find_current_task
+from tqctl_runtime.core.current import find_current_task
 
 MODES = ("error", "exit", "segv", "hang", "stubborn")
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from tqctl_runtime.core.attempt import Detail, clean_text
+from tqctl_runtime.core.current import CurrentTask
 from tqctl_runtime.core.errors import (
     Cancel,
     CancelRequested,
@@ -21,7 +22,7 @@ from tqctl_runtime.core.errors import (
     TimeLimitReached,
     TqctlError,
 )
-from tqctl_runtime.core.handler import CurrentTask, HandlerSpec, registry
+from tqctl_runtime.core.handler import HandlerSpec, registry
 from tqctl_runtime.core.serializer import dump_json, pack
 from tqctl_runtime.core.states import OUTCOME_CODES, Outcome
 from tqctl_runtime.core.submission import ENVELOPE_LAYOUT
@@ -67,7 +68,7 @@ class Asking(Protocol):
 
 
 class AttemptChannel:
-    """The :class:`~tqctl_runtime.core.handler.Channel` of one attempt."""
+    """The :class:`~tqctl_runtime.core.current.Channel` of one attempt."""
 
     __slots__ = ("_children", "_folder", "_line", "_root", "_seq", "last_progress")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
-from tqctl_runtime.core.handler import NO_NEEDS, set_current_task
+from tqctl_runtime.core.current import NO_NEEDS, set_current_task
 from tqctl_runtime.core.needs import Needs
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.attempts import (

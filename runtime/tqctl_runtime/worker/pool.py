@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from tqctl_runtime.core.handler import NO_NEEDS
+from tqctl_runtime.core.current import NO_NEEDS
 from tqctl_runtime.core.states import OUTCOMES_BY_CODE, Outcome
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.births import Births
