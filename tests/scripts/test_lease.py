@@ -276,7 +276,7 @@ def test_a_lease_that_ran_out_gives_everything_back(led: Rig) -> None:
     }
     assert seen.rows == [
         ("F", led.now, "A", 3, "died", "queued", 1, "w1", NOW, 0, 1, 0, "worker lost", b""),
-        ("T", led.now, "B", 2, "queued", 0, "worker lost", ""),
+        ("T", led.now, "B", 2, "queued", 0, "worker lost, it may have begun", ""),
         ("W", led.now, "w1", "lost", '{"name": "a"}'),
     ]
 

@@ -48,7 +48,7 @@ local function take_back(worker, id, line, is_charged, is_suspect)
     state, reason = requeue(id, line, was_running or is_suspect, 0, '')
     outcome = O_INTERRUPTED
   end
-  if reason == '' then reason = 'worker lost' end
+  if reason == '' then reason = was_running and 'worker lost' or 'worker lost, it may have begun' end
   redis.call('HDEL', k_prog, id)
   if was_running then
     journal('F', now, id, line[V], outcome, state, line[ATTEMPTS], worker, line[STARTED], line[FAILURES],
