@@ -421,7 +421,9 @@ class Model:
         """Whether *holder* leads now."""
         present, present_term, until = self.leader
         is_mine = (holder, term) == (present, present_term)
-        if not is_mine and (until > self.now or term <= present_term):
+        # A lease that ends later than two from now was given before the clock was set back.
+        is_free = until <= self.now or 0 < 2 * lease < until - self.now
+        if not is_mine and (not is_free or term <= present_term):
             return False
         self.leader = (holder, term, self.now + lease)
         return lease > 0
