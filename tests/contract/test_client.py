@@ -304,7 +304,7 @@ def test_the_record_of_another_life_of_redis_is_not_taken_for_the_record_of_a_ta
 def test_a_submit_waits_for_a_repair_and_says_that_nothing_was_queued_when_it_takes_too_long(
     side: Side, client: Face, background: Callable[..., Future[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close = close_gate(side.keys, term=9, epoch=2, seen=1, pairing="par_x", silent_ms=0)
+    close = close_gate(side.keys, term=9, epoch=2, seen=1, pairing="par_x", by="rep_x", silent_ms=0)
     assert side.wire.call(close)
     refused = threading.Event()
     failed = Delivery.failed
@@ -319,7 +319,7 @@ def test_a_submit_waits_for_a_repair_and_says_that_nothing_was_queued_when_it_ta
     side.wire.call(open_gate(side.keys, epoch=2, pairing="par_x", repair_term=9))
     assert side.look(sent.result(30)).state == State.QUEUED
 
-    assert side.wire.call(close_gate(side.keys, term=10, epoch=3, seen=2, pairing="par_x"))
+    assert side.wire.call(close_gate(side.keys, term=10, epoch=3, seen=2, pairing="par_x", by="rep_x"))
     monkeypatch.setattr(receipts, "PATIENCE", 0.1)
     with pytest.raises(NotOpen):
         client.do("submit", "echo", {"message": "a"})

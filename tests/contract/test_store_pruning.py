@@ -8,8 +8,8 @@ import pytest
 
 from tests.contract.journal import START, WORKER, Journal
 from tqctl_runtime.broker.address import BrokerAddress
-from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
+from tqctl_runtime.coordinator import pruner as pruner_module
 from tqctl_runtime.coordinator.pruner import Pruner
 from tqctl_runtime.core.errors import LeaseLost
 from tqctl_runtime.core.ids import new_id
@@ -46,7 +46,7 @@ def ids(store: Store) -> dict[str, str]:
 
 def pruner(store: Store, *, term: int = 1, **settings: int) -> Pruner:
     wire = Wire(BrokerAddress(path="/nowhere"))
-    return Pruner(store=store, wire=wire, keys=Keys("none"), term=term, settings=Settings(**settings))  # type: ignore[arg-type]
+    return Pruner(store=store, wire=wire, term=term, settings=Settings(**settings))  # type: ignore[arg-type]
 
 
 def test_old_dead_letters_go_and_their_tasks_stay(store: Store, ids: dict[str, str]) -> None:
@@ -89,6 +89,20 @@ def test_a_unique_window_goes_when_it_has_ended(store: Store) -> None:
     assert pruner(store).run_once(START + DAY) == 0
     assert pruner(store).run_once(START + DAY + 1) == 1
     assert [end for page in store.mender(1).windows(0) for _, _, end in page] == [START + 2 * DAY]
+
+
+@pytest.mark.parametrize("wrong", ["this machine's", "the broker's"])
+def test_a_clock_that_is_far_ahead_deletes_nothing(
+    store: Store, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    clocks = [START + DAY, START + 1_000 * DAY]
+    mine, theirs = reversed(clocks) if wrong == "this machine's" else clocks
+    monkeypatch.setattr(pruner_module, "now_ms", lambda: mine)
+    monkeypatch.setattr(Wire, "call_idempotent", lambda _self, _call: theirs)
+
+    pruner(store, task_retention=5 * DAY).run_once()
+
+    assert set(store.lookup.states(list(ids.values()))) == set(ids.values())
 
 
 def test_workers_that_left_go_after_a_month(store: Store, ids: dict[str, str]) -> None:

@@ -116,7 +116,7 @@ def test_a_redis_that_went_back_waits_for_a_coordinator(stage: Stage) -> None:
 
 
 def test_a_repair_at_work_is_told_to_be_waited_for(stage: Stage) -> None:
-    stage.wire.call(close_gate(stage.keys, term=9, epoch=2, seen=1, pairing="par_any"))
+    stage.wire.call(close_gate(stage.keys, term=9, epoch=2, seen=1, pairing="par_any", by="rep_x"))
     stage.store.database.execute("UPDATE checkpoint SET pairing = 'par_any'")
 
     found = trouble(stage.settings)

@@ -33,7 +33,9 @@ def repair_broker(rig: Rig, model: Model, term: int) -> None:
     keys, do, now = rig.keys, rig.do, rig.now
     seen = do(repair_calls.survey(keys, now=now))
     epoch = model.epoch + 1
-    assert do(repair_calls.close_gate(keys, term=term, epoch=epoch, seen=seen.epoch, pairing="pair", now=now))
+    assert do(
+        repair_calls.close_gate(keys, term=term, epoch=epoch, seen=seen.epoch, pairing="pair", by="rep_x", now=now)
+    )
     cursor, is_last = 0, False
     while not is_last:
         cursor, names = do(repair_calls.scan_names(keys, cursor))

@@ -102,6 +102,13 @@ def test_a_thousand_tasks_are_forgotten_in_one_call(rig: Rig) -> None:
     assert sum(name.startswith("t:") for name in rig.names()) == 1000
 
 
+def test_an_end_of_before_the_clock_was_set_back_keeps_nothing(rig: Rig) -> None:
+    ended(rig, watched=True)
+    rig.now -= 3_600_000
+    assert rig.forget(("A", 2)) == []
+    assert rig.hash("st") == {}
+
+
 # --- watch
 
 

@@ -16,8 +16,9 @@ from tqctl_runtime.core.errors import LeaseLost, NotOpen
 ROW = ["A", "queued", "default", 5, 3, 0, 0, 0, NOW, 0, 0, 0, "", 0, "", "", "", b"envelope"]
 
 
-def close(rig: Rig, term: int = 5, epoch: int = 2, seen: int | None = 1) -> bool:
-    return rig.do(repair_calls.close_gate(rig.keys, term=term, epoch=epoch, seen=seen, pairing="pair", now=rig.now))
+def close(rig: Rig, term: int = 5, epoch: int = 2, seen: int | None = 1, by: str = "rep_x") -> bool:
+    call = repair_calls.close_gate(rig.keys, term=term, epoch=epoch, seen=seen, pairing="pair", by=by, now=rig.now)
+    return rig.do(call)
 
 
 def survey(rig: Rig, stream_id: str = "0-0") -> repair_calls.Survey:
@@ -58,6 +59,22 @@ def test_a_repair_at_work_keeps_others_away_and_a_dead_one_is_followed_by_a_late
     assert not close(rig, term=4, seen=None), "terms only grow"
     assert close(rig, term=6, seen=None)
     assert not close(rig, term=5, seen=None)
+
+
+def test_of_two_repairs_that_were_given_one_term_the_second_is_kept_away(rig: Rig) -> None:
+    assert close(rig, by="rep_first")
+    assert not close(rig, seen=None, by="rep_second")
+    rig.now += SILENT_MS
+    assert not close(rig, seen=None, by="rep_second")
+    assert close(rig, term=6, seen=None, by="rep_second")
+    assert not close(rig, seen=None, by="rep_first")
+
+
+def test_a_dead_repair_keeps_nobody_away_when_the_clock_is_set_back(rig: Rig) -> None:
+    assert close(rig)
+    rig.now -= 3_600_000
+    assert not survey(rig).is_under_repair
+    assert close(rig, term=6, seen=None)
 
 
 WRITES: dict[str, Callable[[Rig], Any]] = {
@@ -106,7 +123,7 @@ def test_wiping_leaves_unique_windows_counters_and_the_repair_itself(rig: Rig) -
 
     assert [name for name in rig.names() if not name.startswith("u:")] == ["meta"]
     assert sorted(rig.hash("meta")) == [
-        "bytes", "layout", "pairing", "repair_at", "repair_epoch", "repair_term", "rows", "seq",
+        "bytes", "layout", "pairing", "repair_at", "repair_by", "repair_epoch", "repair_term", "rows", "seq",
     ]  # fmt: skip
 
 

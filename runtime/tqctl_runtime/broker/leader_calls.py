@@ -199,6 +199,11 @@ def server_info(*sections: str) -> Call[dict[str, str]]:
     return Call("server_info", ["INFO", *sections], read)
 
 
+def server_time() -> Call[int]:
+    """The server's clock, ms."""
+    return Call("server_time", ["TIME"], lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
+
+
 #: The share of ``maxmemory`` from which submits answer busy: finishing what is there needs the rest.
 MEMORY_SHARE = 0.85
 

@@ -49,7 +49,7 @@ class Survey(NamedTuple):
     @property
     def is_under_repair(self) -> bool:
         """Whether somebody works on it, as far as one can tell."""
-        return self.repair_term > 0 and self.now - self.repair_at < SILENT_MS
+        return self.repair_term > 0 and abs(self.now - self.repair_at) < SILENT_MS
 
 
 def survey(keys: Keys, stream_id: str = "0-0", *, now: int = 0) -> Call[Survey]:
@@ -79,13 +79,21 @@ def _read_survey(reply: list[Any]) -> Survey:
 
 
 def close_gate(
-    keys: Keys, *, term: int, epoch: int, seen: int | None, pairing: str, silent_ms: int = SILENT_MS, now: int = 0
+    keys: Keys,
+    *,
+    term: int,
+    epoch: int,
+    seen: int | None,
+    pairing: str,
+    by: str,
+    silent_ms: int = SILENT_MS,
+    now: int = 0,
 ) -> Call[bool]:
-    """Close the namespace for the repair of *term* that leads to *epoch*; again: a sign of its life.
+    """Close the namespace for the repair *by* id in *term* that leads to *epoch*; again: a sign of its life.
 
     *seen* is the epoch that was found open. False: another repair is at work, or it is not that epoch any more.
     """
-    args = (term, epoch, "" if seen is None else seen, pairing, silent_ms)
+    args = (term, epoch, "" if seen is None else seen, pairing, silent_ms, by)
     return script_call(keys, "close", lambda r: r[1] == 1, *args, now=now)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tqctl_runtime.broker.leader_calls import server_time
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.observe.logging import get_logger
 
 if TYPE_CHECKING:
-    from tqctl_runtime.broker.keys import Keys
     from tqctl_runtime.broker.wire import Wire
     from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.record.store import Store
@@ -25,20 +25,22 @@ _log = get_logger("pruner")
 class Pruner:
     """Deletes a chunk of everything that is too old."""
 
-    def __init__(self, *, store: Store, wire: Wire, keys: Keys, term: int, settings: Settings) -> None:
+    def __init__(self, *, store: Store, wire: Wire, term: int, settings: Settings) -> None:
+        self._wire = wire
         self._pruning = store.pruning
         self._health = store.health
         self._term = term
         self._settings = settings
 
     def run_once(self, now: int = 0) -> int:
-        """Delete at most a chunk of each kind; returns the rows deleted. *now* is ms, 0 for this machine's clock.
+        """Delete at most a chunk of each kind; returns the rows deleted. *now* is ms, 0 for the clocks'.
 
         Raises:
             LeaseLost: the term is over.
-            RecordUnavailable: SQL cannot be reached.
+            Unavailable: a store cannot be reached.
         """
-        now = now or now_ms()
+        # Of two clocks the earlier one: what is deleted because a clock was wrong never comes back.
+        now = now or min(now_ms(), self._wire.call_idempotent(server_time()))
         settings, pruning, term = self._settings, self._pruning, self._term
         deleted = 0
         if settings.dead_letter_retention:

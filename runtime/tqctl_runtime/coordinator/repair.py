@@ -29,6 +29,7 @@ from tqctl_runtime.broker.repair_calls import (
 from tqctl_runtime.broker.views import LiveTask, read_line
 from tqctl_runtime.coordinator.recorder import FIRST_ENTRIES, next_count, order, split
 from tqctl_runtime.core.errors import LeaseLost, UnderRepair
+from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.states import FINAL, STATE_CODES
 from tqctl_runtime.observe.logging import get_logger
 
@@ -110,6 +111,7 @@ class Repair:
         self._holder = holder
         self._place = place
         self._prepare = prepare
+        self._id = new_id("rep")
         self._term = 0
         self._epoch = 0
         self._pairing = ""
@@ -154,7 +156,7 @@ class Repair:
         return Mended(opened, self._counts)
 
     def _close(self, seen: int | None) -> None:
-        call = close_gate(self._keys, term=self._term, epoch=self._epoch, seen=seen, pairing=self._pairing)
+        call = close_gate(self._keys, term=self._term, epoch=self._epoch, seen=seen, pairing=self._pairing, by=self._id)
         if not self._ask(call):
             raise UnderRepair("another repair is at work, or has ended just now")
 

@@ -71,7 +71,7 @@ def all_roles() -> list[RoleSpec]:
         return Recorder(store=tools.store, wire=tools.wire, keys=tools.keys, term=tools.term, settings=tools.settings)
 
     def pruner(tools: Tools) -> Role:
-        return Pruner(store=tools.store, wire=tools.wire, keys=tools.keys, term=tools.term, settings=tools.settings)
+        return Pruner(store=tools.store, wire=tools.wire, term=tools.term, settings=tools.settings)
 
     return [
         RoleSpec(RECORDER, RECORD_INTERVAL, recorder, drains=True),

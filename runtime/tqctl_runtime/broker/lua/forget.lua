@@ -15,7 +15,8 @@ for at = 5, #ARGV, 2 do
   local line = read_line(id)
   if line and is_final(line) and line[V] == tonumber(ARGV[at + 1]) then
     local ended = line[WATCHED]
-    if ended > 1 and ended > now - tonumber(ARGV[4]) then
+    -- An end in the future was told before the clock was set back.
+    if ended > 1 and ended <= now and ended > now - tonumber(ARGV[4]) then
       reply[#reply + 1] = id
     else
       gone[#gone + 1] = id
