@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tqctl_runtime.broker import worker_calls
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat, elect, open_gate
+from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat, elect, open_gate, publish
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.checks import CHECKS, Finding, Scene
 from tqctl_runtime.core.clock import now_ms
@@ -81,6 +82,18 @@ def test_stores_of_different_pairs_are_told(settings: Settings) -> None:
         store.database.execute("UPDATE checkpoint SET pairing = 'par_other'")
 
     assert "par_other" in problems(settings)["pairing"].message
+
+
+def test_a_new_record_beside_a_redis_that_is_recorded_elsewhere_is_told(settings: Settings, tmp_path: Path) -> None:
+    keys = Keys(settings.namespace)
+    with Wire(BrokerAddress.of(settings)) as wire:
+        wire.call(elect(keys, role=COORDINATOR, holder="coo_1", term=1, lease_ms=60_000))
+        wire.call(publish(keys, term=1, epoch=1, seq=0, stream_id="0-0", rows=0, size=0))
+    new = replace(settings, database_url=f"sqlite:///{tmp_path / 'new.db'}")
+    with open_store(new) as store:
+        store.upgrade()
+
+    assert "the record is new, but a coordinator records" in problems(new)["pairing"].message
 
 
 @pytest.mark.parametrize("lost", [True, False])

@@ -20,6 +20,7 @@ from tqctl_runtime import stack
 from tqctl_runtime.broker import worker_calls
 from tqctl_runtime.broker.leader_calls import RECORDER, coordinator_beat
 from tqctl_runtime.broker.repair_calls import close_gate
+from tqctl_runtime.checks import Scene
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import (
     BrokerUnavailable,
@@ -123,6 +124,17 @@ def test_a_repair_at_work_is_told_to_be_waited_for(stage: Stage) -> None:
 
     assert type(found) is UnderRepair
     assert "wait" in str(found.hint)
+
+
+def test_a_namespace_that_is_opened_while_one_looks_is_not_said_to_be_new(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scene, "opened", None)
+
+    found = trouble(stage.settings)
+
+    assert type(found) is UnderRepair
+    assert "is open now" in found.message
 
 
 def test_an_open_namespace_that_nobody_leads_is_unavailable(stage: Stage) -> None:

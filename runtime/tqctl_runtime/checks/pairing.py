@@ -16,11 +16,11 @@ _MENDS = "a coordinator repairs it; what it would do: tqctl doctor --repair -n"
 def check(scene: Scene) -> Iterator[Finding]:
     """What a coordinator would find at its start."""
     found = None if scene.pending else scene.standing
-    if found is None or scene.checkpoint is None:
-        yield skipped("needs both stores, and a record that was paired")
-    elif found.situation is Situation.FINE:
+    if found is None:
+        yield skipped("needs both stores")
+    elif found.situation is Situation.FINE and scene.checkpoint is not None:
         yield ok(f"both stores belong to {scene.checkpoint.pairing}")
-    elif found.situation is Situation.FRESH:
+    elif found.is_usable:
         yield skipped(found.message)
     elif found.situation is Situation.UNDER_REPAIR:
         yield problem(found.message, "wait for it: tqctl status")

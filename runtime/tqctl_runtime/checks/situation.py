@@ -63,11 +63,15 @@ def place_of(settings: Settings, wire: Wire) -> str:
 
 
 def compare(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
-    """As :func:`assess`, but a Redis that lost something is left alone where the record knows another address.
+    """As :func:`assess`, but a new record has no part in a Redis that somebody records now, and a Redis that lost
+    something is left alone where the record knows another address.
 
     That may be the one that was left behind when a person moved the record: were it repaired by itself, both would
     take the record from each other and run each task twice.
     """
+    if known is None and seen.is_recorded:
+        message = f"the record is new, but a coordinator records Redis at {place} into another one now"
+        return Assessment(Situation.OTHER_PAIR, message)
     found = assess(known, seen, place)
     moved = known is not None and known.broker not in ("", place)
     if known is None or not moved or found.situation not in (Situation.WENT_BACK, Situation.RECORD_BEHIND):

@@ -41,8 +41,7 @@ def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint |
         if known is None and seen.is_recorded:
             if store.checkpoint() is not None:
                 continue
-            message = f"the record is new, but a coordinator records Redis at {place} into another one now"
-            return None, seen, Assessment(Situation.OTHER_PAIR, message)
+            return None, seen, compare(None, seen, place)
         epoch = seen.epoch if seen.epoch is not None else seen.was
         if known is None and seen.pairing and epoch is not None:
             known = store.pair(seen.pairing, epoch, place)

@@ -52,6 +52,8 @@ def _not_open(scene: Scene, found: Assessment | None) -> TqctlError:
     step = f"tqctl status --logs {waiting[0]}" if waiting else "tqctl up --detach, or: tqctl coordinator start"
     if found is None:
         return NotOpen(f"the namespace is not open{_record_away(scene)}", hint="tqctl doctor")
+    if found.situation is Situation.FINE:
+        return UnderRepair("the namespace was closed a moment ago and is open now", hint="tqctl status")
     if found.situation in BROKEN:
         return NotOpen(f"{found.message}; it waits for a coordinator, which repairs it", hint=step)
     return NotOpen("the namespace is not open: no coordinator has run on it", hint=step)
