@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from tests.integration.worker_rig import Rig
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.states import Outcome
+from tqctl_runtime.worker import frames
 
 
 @pytest.fixture
@@ -103,3 +107,84 @@ def test_the_temporary_folder_of_a_dead_executor_is_removed(rig: Rig, tmp_path: 
 def test_a_detail_of_a_death_is_small_and_readable(rig: Rig) -> None:
     ended, _ = rig.run("leave")
     assert Detail.from_bytes(ended.detail).result is None
+
+
+def test_an_executor_that_says_what_makes_no_sense_ends_with_its_task(rig: Rig) -> None:
+    ended, _ = rig.run("babble")
+    assert ended.outcome is Outcome.DIED
+    assert rig.run("noop")[0].outcome is Outcome.SUCCEEDED
+
+
+@pytest.mark.slow  # 330 processes
+def test_more_executors_are_started_at_once_than_one_burst_of_requests_can_ask_for(tmp_path: Path) -> None:
+    """The socket of the nursery holds less than 300 requests."""
+    with Rig(tmp_path, concurrency=330, processes=330) as rig:
+        tasks = [rig.held("sleep", {"seconds": 1_000}) for _ in range(330)]
+        rig.add_many(tasks)
+        rig.until(lambda: all(held.started_at for held in tasks), "the start of all", 50)
+        assert not rig.ended
+
+
+def test_a_supervisor_goes_on_however_often_it_signals_an_executor_that_stands_still(rig: Rig, tmp_path: Path) -> None:
+    held = rig.add("hold", {"started": str(tmp_path / "started"), "until": str(tmp_path / "until")})
+    rig.until(lambda: held.started_at, "its start")
+    executor = held.executor
+    assert executor is not None
+    os.kill(executor.pid, signal.SIGSTOP)
+    for _ in range(20_000):
+        executor.signal_doom(held)
+    os.kill(executor.pid, signal.SIGKILL)
+    assert rig.wait(held)[0].outcome is Outcome.DIED
+
+
+def test_no_executor_is_started_without_descriptors_and_work_goes_on_once_there_are_some(
+    rig: Rig, tmp_path: Path
+) -> None:
+    first, second = (
+        rig.add("hold", {"started": str(tmp_path / "s"), "until": str(tmp_path / "until")}),
+        rig.held("noop"),
+    )
+    rig.until(lambda: first.started_at, "its start")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def add_without_descriptors() -> bool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            rig.pool.add([second])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return True
+
+    rig.until(add_without_descriptors, "a try")
+    assert second.executor is None
+    assert rig.wait(second)[0].outcome is Outcome.SUCCEEDED
+    (tmp_path / "until").touch()
+    rig.wait(first)
+
+
+def test_what_is_cancelled_behind_another_task_never_starts(rig: Rig) -> None:
+    rig.wait(*[rig.add("hold_if") for _ in range(30)])
+    tasks = [rig.held("hold_if") for _ in range(40)]
+    rig.add_many(tasks)
+    rig.doom(tasks[-1], frames.CANCELLED)
+    ends = rig.wait(*tasks)
+    assert (ends[-1].outcome, tasks[-1].started_at) == (Outcome.RELEASED, 0.0)
+    assert {ended.outcome for ended in ends[:-1]} == {Outcome.SUCCEEDED}
+
+
+def test_a_task_whose_handler_is_gone_after_a_reload_is_given_back(tmp_path: Path) -> None:
+    app, until = tmp_path / "changing.py", tmp_path / "until"
+    app.write_text(
+        "from tqctl_runtime.api import handler\nfrom pathlib import Path\nimport time\n"
+        "@handler\ndef f(until: str) -> None:\n    while not Path(until).exists(): time.sleep(0.005)\n"
+    )
+    with Rig(tmp_path, apps=[str(app)], concurrency=1, processes=1) as rig:
+        running = rig.add("f", {"until": str(until)})
+        rig.until(lambda: running.started_at, "its start")
+        waiting = rig.add("f", {"until": str(until)})
+        app.write_text("")
+        rig.reload()
+        until.touch()
+        first, second = rig.wait(running, waiting)
+    assert first.outcome is Outcome.SUCCEEDED
+    assert (second.outcome, second.reason) == (Outcome.RELEASED, "its handler is gone")

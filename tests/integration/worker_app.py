@@ -30,6 +30,16 @@ def noop() -> None:
 
 
 @handler
+def babble() -> None:
+    """Write into every socket, as a handler may that closed descriptors which were not its own."""
+    for link in list(Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).startswith("socket:"):
+                os.write(int(link.name), b"\xc1\x05hello")
+    time.sleep(1_000)
+
+
+@handler
 def note_effect(path: str) -> None:
     with open(path, "a") as file:
         file.write(f"{current_task().id}\n")

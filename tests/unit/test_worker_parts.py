@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
@@ -23,7 +24,7 @@ from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.attempts import Plan, Rejected, describe_error, open_payload, take_answer
 from tqctl_runtime.worker.ends import describe_exit
 from tqctl_runtime.worker.heartbeat import Heartbeat
-from tqctl_runtime.worker.hygiene import clean_environment
+from tqctl_runtime.worker.hygiene import allow_files, clean_environment
 from tqctl_runtime.worker.pace import AHEAD_TASKS, FRAME_TASKS, SHORT, Pace
 from tqctl_runtime.worker.streams import HeadTail, clean_log, cut_line
 
@@ -241,3 +242,17 @@ def test_a_worker_that_was_reaped_joins_once_however_often_it_would_have_beaten_
         return joins * 10 + int(owner.on_unknown.call_count)
 
     assert asyncio.run(run()) == 12
+
+
+def test_the_soft_limit_of_open_files_is_raised_as_far_as_the_hard_one_goes() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    try:
+        assert allow_files(400)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (400, hard)
+        assert allow_files(350)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (400, hard)
+        assert allow_files(hard + 1) is False
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -12,6 +13,12 @@ from tqctl_runtime.worker.ends import hand_back
 from tqctl_runtime.worker.executor_link import CrewKey, ExecutorLink, PoolEvents
 from tqctl_runtime.worker.nursery_link import NurseryEvents, NurseryLink
 
+log = logging.getLogger("tqctl.worker")
+
+#: Executors on their way at most: what a nursery is sent must fit its socket, which holds less than 300 requests.
+_MOST_UNBORN = 32
+#: Before the next try where this process has no descriptor left, in seconds.
+_PAUSE = 1.0
 #: Executors that ended one after another before they started anything: more, and their tasks are given back.
 _EARLY_DEATHS = 3
 
@@ -49,6 +56,11 @@ class Births:
         """Whether executors end before they start anything, again and again."""
         return self._early_deaths > _EARLY_DEATHS
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many executors are on their way that no other should be asked for."""
+        return sum(executor.pid == 0 for executor in self.executors.values()) >= _MOST_UNBORN
+
     def adopt(self, nursery: NurseryLink) -> None:
         """Fork from *nursery* from now on; executors of an earlier one retire as they become idle."""
         self.nursery = nursery
@@ -70,7 +82,12 @@ class Births:
             return None
         self._number += 1
         folder = os.path.join(self._folder, str(self._number))
-        executor = ExecutorLink(self._number, key, folder, self._pool, self._log_limit)
+        try:
+            executor = ExecutorLink(self._number, key, folder, self._pool, self._log_limit)
+        except OSError as error:
+            log.error("no executor can be started: %s", error)
+            self._wait(_PAUSE)
+            return None
         self.executors[self._number] = executor
         self._nurseries[self._number] = self.nursery
         self.nursery.fork(self._number, key.kind, folder, executor.descriptors, is_fenced=not key.overlap_ok)
@@ -83,6 +100,7 @@ class Births:
             os.close(pidfd)
             return
         executor.born(pid, pidfd)
+        self._pool.dispatch()
 
     def _on_died(self, number: int, code: int, was_fenced: bool = False) -> None:
         executor = self.executors.pop(number, None)
@@ -102,7 +120,9 @@ class Births:
             self._early_deaths = 0
             return
         self._early_deaths += 1
-        pause = min(0.1 * 2.0**self._early_deaths, 5.0)
+        self._wait(min(0.1 * 2.0**self._early_deaths, 5.0))
+
+    def _wait(self, pause: float) -> None:
         self._not_before = self._loop.time() + pause
         self._loop.call_later(pause, self._pool.dispatch)
 

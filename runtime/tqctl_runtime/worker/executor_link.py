@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple, Protocol
 
 from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.streams import HeadTail, drain
+
+log = logging.getLogger("tqctl.worker")
 
 SYNC = "sync"
 ASYNC = "async"
@@ -91,8 +94,10 @@ class _Pipes:
     theirs: list[int] = field(default_factory=list)
 
     def close(self) -> None:
-        for fd in (self.tickets_read, self.tickets_write, self.control_read, self.control_write, self.log_read):
+        for name in ("tickets_read", "tickets_write", "control_read", "control_write", "log_read", "log_write"):
+            fd: int = getattr(self, name)
             if fd >= 0:
+                setattr(self, name, -1)
                 os.close(fd)
 
 
@@ -133,12 +138,19 @@ class ExecutorLink:
         ours, self._theirs = socket.socketpair()
         ours.setblocking(False)
         self._socket: socket.socket | None = ours
+        try:
+            self._open_pipes()
+        except OSError:
+            self._pipes.close()
+            self._theirs.close()
+            ours.close()
+            raise
         self._loop.add_reader(ours.fileno(), self._on_readable)
-        self._open_pipes()
 
     def _open_pipes(self) -> None:
         pipes = self._pipes
         pipes.control_read, pipes.control_write = _pipe()
+        os.set_blocking(pipes.control_write, False)  # an executor that is stuck reads none of it
         pipes.theirs = [self._theirs.fileno(), pipes.control_read]
         if self.kind == SYNC:
             pipes.tickets_read, pipes.tickets_write = _pipe()
@@ -266,10 +278,23 @@ class ExecutorLink:
         if not data:
             self._close_socket()
             return False
-        self._unpacker.feed(data)
-        now = self._loop.time()
-        sent, running = self.sent, self.running
         steps: list[tuple[Held, list[Any]]] = []
+        now = self._loop.time()
+        try:
+            self._take_in(data, now, steps)
+        except Exception as error:  # noqa: BLE001  whatever a handler wrote into the socket of its executor
+            log.error("executor %d says what makes no sense (%r): it is killed", self.pid, error)
+            self._close_socket()
+            self._signal(signal.SIGKILL)
+        if steps:
+            self.done += len(steps)
+            self._events.on_ended(self, steps, now)
+        return True
+
+    def _take_in(self, data: bytes, now: float, steps: list[tuple[Held, list[Any]]]) -> None:
+        """Handle the messages that *data* completes; ends of tasks are added to *steps*."""
+        self._unpacker.feed(data)
+        sent, running = self.sent, self.running
         for message in self._unpacker:
             if message[0] != frames.STEP:
                 self._events.on_told(self, message)
@@ -283,10 +308,6 @@ class ExecutorLink:
                 running[begun] = held
                 if held.timeout_s or held.doom:
                     self._events.on_started(self, held)
-        if steps:
-            self.done += len(steps)
-            self._events.on_ended(self, steps, now)
-        return True
 
     def doom(self, held: Held) -> None:
         """Ask *held*, which has started here, to stop: by message where a loop listens, else by signal."""
@@ -348,8 +369,6 @@ class ExecutorLink:
         self._close_socket()
         self.read_log(_PIPE_BYTES * 2)
         self._theirs.close()
-        if self._pipes.log_write >= 0:
-            os.close(self._pipes.log_write)
         self._pipes.close()
         if self.pidfd >= 0:
             self._loop.remove_reader(self.pidfd)

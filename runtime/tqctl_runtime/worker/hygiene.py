@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import signal
 from collections.abc import Mapping
 
@@ -30,6 +31,16 @@ def outlive_parent() -> None:
     """Undo :func:`die_with_parent`."""
     if hasattr(_libc, "prctl"):
         _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def allow_files(count: int) -> bool:
+    """Let this process and its children have *count* descriptors; False where the hard limit allows fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return True
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most == count
 
 
 def reset_signals() -> None:

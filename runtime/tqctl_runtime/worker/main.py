@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -15,10 +16,15 @@ from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.observe.probe import Probe
 from tqctl_runtime.observe.vitals import Vitals
 from tqctl_runtime.worker.heartbeat import HEARTBEAT
+from tqctl_runtime.worker.hygiene import allow_files
 from tqctl_runtime.worker.lane import LANE
 from tqctl_runtime.worker.scratch import scratch_folder
 from tqctl_runtime.worker.supervisor import Supervisor
 
+log = logging.getLogger("tqctl.worker")
+
+#: Descriptors of a worker without executors, and of each executor, generously.
+_FILES, _FILES_OF_EXECUTOR = 256, 10
 #: Seconds in which claims come round; an idle lane does so each second, one without a broker with each failed call.
 _LANE_SECONDS = 20.0
 
@@ -46,6 +52,9 @@ def run_worker(
     gc.freeze()
     # Thousands of tasks are held at once and die young without cycles: the default looks at them hundreds of times.
     gc.set_threshold(50_000, 20, 20)
+    files = _FILES + _FILES_OF_EXECUTOR * (settings.processes or settings.concurrency)
+    if not allow_files(files):
+        log.warning("this worker may need %d open files and is allowed fewer: see ulimit -n", files)
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     with scratch_folder(settings) as folder:
         return asyncio.run(_run(settings, name, version, folder, on_state, probe))

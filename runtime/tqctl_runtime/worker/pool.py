@@ -161,6 +161,8 @@ class Pool:
 
     def _has_room(self, key: CrewKey) -> bool:
         """Whether a sync executor may be added; where not, an idle one of another crew is let go to make room."""
+        if self.births.is_crowded:
+            return False
         alive = [ex for ex in self.executors.values() if ex.kind == SYNC and not ex.is_dead]
         if len(alive) < self.limits.processes:
             return True
@@ -192,6 +194,9 @@ class Pool:
         self.timed.add(held)
         if held.started_at:
             self._stop(executor, held)
+        else:
+            self._take_back(executor.revoke())
+            self.dispatch()
 
     def _stop(self, executor: ExecutorLink, held: Held) -> None:
         now = self._loop.time()
@@ -266,11 +271,16 @@ class Pool:
             self._put_first(held)
 
     def _put_first(self, held: Held) -> None:
-        crew = self.crew_of(held.handler)
-        if all(name in self._secrets for name in crew.key.needs):
-            crew.ready.appendleft(held)
-        else:  # as code that was reloaded meanwhile says
+        crew = self._crew_of.get(held.handler)
+        if held.doom:
+            self.timed.discard(held)
+            self._owner.on_ended(Ended(held, Outcome.RELEASED, reason="cancelled before its start"))
+        elif crew is None:  # gone from the code that was reloaded meanwhile
+            self._owner.on_ended(Ended(held, Outcome.RELEASED, NOT_MINE_MS, reason="its handler is gone"))
+        elif not all(name in self._secrets for name in crew.key.needs):  # as that code says
             self._owner.on_ended(Ended(held, Outcome.RELEASED, NOT_MINE_MS, reason="what it needs is not set"))
+        else:
+            crew.ready.appendleft(held)
 
     # -- what executors say
 
@@ -353,9 +363,7 @@ class Pool:
     def _take_back_unstarted(self, executor: ExecutorLink) -> None:
         for held in reversed(executor.sent):
             held.executor = None
-            if held.doom:
-                self._owner.on_ended(Ended(held, Outcome.RELEASED, reason="cancelled before its start"))
-            elif held.is_suspect or self.births.is_hopeless:
+            if held.is_suspect or self.births.is_hopeless:
                 self._owner.on_ended(Ended(held, Outcome.RELEASED, 1000, reason="no executor could be started"))
             else:
                 self._put_first(held)
