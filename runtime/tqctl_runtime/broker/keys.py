@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 #: What two releases must share to work side by side on one namespace: keys, lines, envelopes and journal rows. It is
 #: raised by a change that an earlier release would misread.
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class KeySpec(NamedTuple):
