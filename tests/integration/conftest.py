@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,7 +16,18 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator import recorder as recorder_module
 from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.record import open_store
+
+
+@pytest.fixture
+def other_record(stage: Stage, tmp_path: Path) -> Settings:
+    """The set-up with the record of another pair."""
+    settings = replace(stage.settings, database_url=f"sqlite:///{tmp_path}/other.db")
+    with open_store(settings) as store:
+        store.prepare()
+        store.pair("par_other", 1, "redis://elsewhere:6379/0")
+    return settings
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tqctl_runtime.broker import worker_calls
 from tqctl_runtime.broker.leader_calls import RECORDER, coordinator_beat
 from tqctl_runtime.broker.repair_calls import close_gate
 from tqctl_runtime.checks import Scene
+from tqctl_runtime.checks.situation import record_place_of
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import (
     BrokerUnavailable,
@@ -49,6 +50,7 @@ def trouble(settings: Settings) -> TqctlError:
 def lead(stage: Stage, recorder_trouble: str | None = None) -> None:
     stage.elect("coo_lead")
     info = {"name": "lead", "host": HERE, "pid": 1, "version": "1", "roles": {RECORDER: recorder_trouble}}
+    info["record"] = record_place_of(stage.settings)
     stage.wire.call(coordinator_beat(stage.keys, "coo_lead", info))
 
 
@@ -59,6 +61,29 @@ def test_a_context_in_which_somebody_leads_is_ready_and_sql_is_not_even_asked(
     monkeypatch.setattr("tqctl_runtime.record.open_store", lambda *_, **__: pytest.fail("the record was read"))
 
     assert stack.status(stage.settings).trouble is None
+
+
+def test_a_leader_that_records_into_another_record_is_told_with_both_addresses(
+    stage: Stage, other_record: Settings
+) -> None:
+    lead(stage)
+
+    found = stack.status(other_record)
+
+    assert type(found.trouble) is StoresDiffer
+    assert "par_other" in found.trouble.message
+    assert record_place_of(other_record) in found.trouble.message
+    assert str(stage.settings.redis_url) in found.trouble.message
+    assert found.lag is not None
+    assert found.lag.record == record_place_of(stage.settings)
+
+
+def test_a_record_that_goes_by_another_name_and_is_the_same_is_no_other(stage: Stage) -> None:
+    lead(stage)
+    url = str(stage.settings.database_url)
+    again = f"{url}?application_name=again" if url.startswith("postgres") else url.replace(":////", ":////./")
+
+    assert stack.status(replace(stage.settings, database_url=again)).trouble is None
 
 
 def test_a_namespace_that_nobody_ever_opened_says_so_and_what_opens_it(pair: Environment) -> None:

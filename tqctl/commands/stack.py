@@ -160,8 +160,9 @@ def _logs(session: Session, role: str | None, *, is_followed: bool, lines: int) 
 
 
 def _record_lines(lag: Lag) -> list[str]:
-    """How far the record is behind, and what comes of it."""
-    return [f"the record is {lag.behind}"] * bool(lag.behind) + lag.pressure
+    """Where the record is, how far it is behind, and what comes of it."""
+    told = [f"recorded into {lag.record}"] if lag.record else []
+    return told + [f"the record is {lag.behind}"] * bool(lag.behind) + lag.pressure
 
 
 def _summary(found: StackStatus) -> list[str]:

@@ -16,7 +16,8 @@ class Lag(NamedTuple):
 
     *silent_ms* is since when the recorder gave no sign, None where it does or never did; *trouble* is what it says that
     it cannot work for. *has_leader*: a coordinator leads. Submits are refused where *is_memory_short*, and by the first
-    mark where *is_busy*; *is_stopped*: by the second mark no task is claimed.
+    mark where *is_busy*; *is_stopped*: by the second mark no task is claimed. *record* is where the leader says that it
+    records to.
     """
 
     rows: int
@@ -28,6 +29,7 @@ class Lag(NamedTuple):
     is_memory_short: bool
     is_busy: bool
     is_stopped: bool
+    record: str | None = None
 
     @property
     def behind(self) -> str:
@@ -98,4 +100,5 @@ def lag_of(overview: Overview, oldest_at: int) -> Lag:
         is_memory_short=meta.get("memory_busy") == "1",
         is_busy=beyond("busy"),
         is_stopped=beyond("stop"),
+        record=info.get("record") if has_leader else None,
     )

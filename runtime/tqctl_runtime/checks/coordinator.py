@@ -29,7 +29,8 @@ def check(scene: Scene) -> Iterator[Finding]:
         return
     info = overview.coordinators.get(leader.holder, {})
     place = f"{info.get('name', leader.holder)} on {info.get('host', 'an unknown host')}"
-    yield ok(f"{place} leads in term {leader.term}")
+    into = f" and records into {info['record']}" if info.get("record") else ""
+    yield ok(f"{place} leads in term {leader.term}{into}")
     for role, trouble in dict(info.get("roles", {})).items():
         # What the recorder said last is old news once it gave a sign of life.
         if trouble and not (role == RECORDER and overview.is_recorder_alive):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tqctl_runtime.broker.calls import Position
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from tqctl_runtime.broker.wire import Wire
     from tqctl_runtime.core.settings import Settings
     from tqctl_runtime.record.write import Checkpoint
+
+
+_SQLITE = "sqlite:///"
 
 
 class Situation(StrEnum):
@@ -62,6 +67,28 @@ def place_of(settings: Settings, wire: Wire) -> str:
     return wire.address.display
 
 
+def record_place_of(settings: Settings) -> str:
+    """Where the record is, in words that mean the same on every machine; a password is left out."""
+    from urllib.parse import urlsplit
+
+    from tqctl_runtime.config import mask_url
+
+    url = settings.record_url
+    if url.startswith(_SQLITE):
+        return f"SQLite in {Path(url.removeprefix(_SQLITE)).expanduser().absolute()} on {platform.node()}"
+    is_local = urlsplit(url).hostname in (None, "localhost", "127.0.0.1", "::1")
+    return mask_url(url) + (f" on {platform.node()}" if is_local else "")
+
+
+def differ(known: tuple[str, str], pairing: str, place: str, record: str = "") -> str:
+    """That the record, at *record* and *known* by its pairing id and its Redis, is none of Redis of *pairing*."""
+    at = f" ({record})" if record else ""
+    return (
+        f"the record{at} belongs to another Redis than {place}: pairing {known[0]} "
+        f"(last at {known[1] or 'an unknown address'}), not {pairing}"
+    )
+
+
 def compare(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
     """As :func:`assess`, but a new record has no part in a Redis that somebody records now, and a Redis that lost
     something is left alone where the record knows another address.
@@ -89,11 +116,7 @@ def assess(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
     A record that was never paired (None) is taken for the other half of whatever Redis is.
     """
     if known is not None and seen.pairing and seen.pairing != known.pairing:
-        return Assessment(
-            Situation.OTHER_PAIR,
-            f"the record belongs to another Redis than {place}: pairing {known.pairing} "
-            f"(last at {known.broker or 'an unknown address'}), not {seen.pairing}",
-        )
+        return Assessment(Situation.OTHER_PAIR, differ((known.pairing, known.broker), seen.pairing, place))
     if seen.is_under_repair:
         return Assessment(Situation.UNDER_REPAIR, f"a repair is at work (term {seen.repair_term})")
     if seen.epoch is None:

@@ -18,7 +18,7 @@ from tqctl_runtime.broker.leader_calls import COORDINATOR, coordinator_beat
 from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.views import COORDINATOR_BEAT_MS
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.checks.situation import place_of
+from tqctl_runtime.checks.situation import place_of, record_place_of
 from tqctl_runtime.coordinator.leader import ELECTION, TRUST_SECONDS, Leader
 from tqctl_runtime.coordinator.opening import open_namespace
 from tqctl_runtime.coordinator.recoveries import Recoveries
@@ -273,6 +273,7 @@ class Coordinator:
             # How far this machine's clock is ahead of the broker's, as of the last heartbeat.
             "clock_ms": self._clock_ms,
             "term": leader.term,
+            "record": record_place_of(self._settings),
             "roles": {runner.name: runner.problem for runner in self._runners},
         }
 

@@ -18,8 +18,8 @@ from tqctl_runtime.inspector.live import Live
 from tqctl_runtime.inspector.logs import Chunk
 from tqctl_runtime.inspector.merge import json_value, merge
 from tqctl_runtime.inspector.models import QueueInfo
+from tqctl_runtime.inspector.paired import PairedStore
 from tqctl_runtime.observe import registry
-from tqctl_runtime.record import open_store
 from tqctl_runtime.record.filters import LetterFilter, Sort, TaskFilter
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _CATCH_UP_FOR_CHANGE = 5.0
 class Inspector:
     """Asks Redis first and SQL then; lists come from SQL alone. It joins what runs and starts or creates nothing.
 
-    One thread at a time uses it. Where only one store answers, reads tell what that one knows, verbs raise
+    One thread at a time uses it. Where the stores are of two pairs, what needs the record raises StoresDiffer.
+    Where only one store answers, reads tell what that one knows, verbs raise
     BrokerUnavailable, and lists raise RecordUnavailable.
     """
 
@@ -53,7 +54,8 @@ class Inspector:
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """An Inspector on the stores that *settings* name; it connects at the first question."""
-        return cls(settings, Live(settings), open_store(settings, read_only=True))
+        live = Live(settings)
+        return cls(settings, live, PairedStore(settings, live))
 
     @property
     def remark(self) -> str | None:

@@ -38,6 +38,7 @@ class Live:
         self._wire: Wire | None = None
         self._absence: BrokerUnavailable | None = None
         self._absent_until = 0.0
+        self._pairing: str | None = None
 
     @property
     def absence(self) -> BrokerUnavailable | None:
@@ -84,6 +85,21 @@ class Live:
             self._absence, self._absent_until = error, time.monotonic() + _ABSENT_SECONDS
             return None
 
+    def pairing(self) -> str | None:
+        """The pairing id of the broker; None where it has none, or cannot be asked."""
+        if self._pairing is None and self.absence is None:
+            self._find_end()
+        return self._pairing
+
+    def _find_end(self) -> calls.Position | None:
+        """The journal's end; the pairing id, which stays what it is, comes with it."""
+        words: list[Word] = ["HMGET", self.keys.meta, "pairing", "epoch", "seq"]
+        found = self.try_ask(Call("journal_end", words, lambda r: [text(value or b"") for value in r]))
+        if not found or not found[1]:
+            return None
+        self._pairing = found[0]
+        return calls.Position(int(found[1]), int(found[2] or 0))
+
     def change(self, call: Call[R]) -> R:
         """The reply of a *call* that may be sent twice.
 
@@ -122,7 +138,7 @@ class Live:
 
     def catch_up(self, seconds: float = CATCH_UP) -> bool:
         """Wait *seconds* at most for the record to hold what is in the journal now; whether it does."""
-        position = self.try_ask(calls.journal_position(self.keys))
+        position = self._find_end()
         if position is None:
             return False
         give_up = time.monotonic() + seconds

@@ -135,6 +135,11 @@ class Store:
 
         return write.read_checkpoint(self.database)
 
+    def paired(self) -> tuple[str, str] | None:
+        """The pairing id and where its broker was last; None where the record was never paired."""
+        found = self.database.rows("SELECT pairing, broker FROM checkpoint WHERE id = 1")
+        return found[0] if found else None
+
     def pair(self, pairing: str, epoch: int, broker: str = "") -> write.Checkpoint:
         """Pair the record with a broker at address *broker*, unless it is paired already; returns what holds."""
         from tqctl_runtime.record import write

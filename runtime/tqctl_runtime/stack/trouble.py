@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tqctl_runtime.checks.coordinator import nobody_leads
 from tqctl_runtime.checks.pairing import SETTINGS_HINT
-from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Situation
+from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Situation, differ, place_of, record_place_of
 from tqctl_runtime.core.errors import (
     NotOpen,
     RecordUnavailable,
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 def trouble_of(scene: Scene, lag: Lag | None) -> TqctlError | None:
     """What keeps the namespace from its work, None where somebody leads and records.
 
-    The record is asked only where nobody leads: a leader tells by its heartbeats whether it can use it.
+    The record is asked only where nobody leads, or where the leader does not say that it records into this one: it
+    tells by its heartbeats whether it can use it.
     """
     if lag is not None and lag.has_leader:
         if lag.cause is None:
-            return None
+            return _elsewhere(scene, lag)
         return RecordUnavailable(
             f"nothing is recorded: {lag.cause}; tasks run on and the journal waits", hint="tqctl doctor"
         )
@@ -45,6 +46,18 @@ def trouble_of(scene: Scene, lag: Lag | None) -> TqctlError | None:
     if found is not None and found.situation in BROKEN:
         return Unavailable(f"{found.message}; it waits for a coordinator, which repairs it", hint=finding.hint)
     return Unavailable(finding.message + _record_away(scene), hint=finding.hint)
+
+
+def _elsewhere(scene: Scene, lag: Lag) -> TqctlError | None:
+    """That what the leader records goes into another record than ours."""
+    here = record_place_of(scene.settings)
+    if scene.wire is None or scene.opened is None or lag.record == here:
+        return None
+    theirs, known = scene.opened[1], scene.checkpoint
+    if known is None or known.pairing == theirs:
+        return None
+    place = place_of(scene.settings, scene.wire)
+    return StoresDiffer(differ((known.pairing, known.broker), theirs, place, here), hint=SETTINGS_HINT)
 
 
 def _not_open(scene: Scene, found: Assessment | None) -> TqctlError:
