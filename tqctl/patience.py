@@ -108,5 +108,6 @@ def not_recorded(client: Client) -> str:
         lag = lag_of(read_overview(client), 0)
     except TqctlError as error:
         return f"{said}: {error.message}"
-    step = "tqctl doctor" if lag.has_leader else "start one: tqctl coordinator start"
-    return f"{said}: {lag.cause or 'nobody recorded a moment ago'}; {step}"
+    if lag.cause is None:
+        return f"{said} when it was looked for: its recorder was away and is back; tqctl status"
+    return f"{said}: {lag.cause}; {'tqctl doctor' if lag.has_leader else 'start one: tqctl coordinator start'}"

@@ -99,7 +99,9 @@ class Session:
         if self._stdin_owner is not None:
             raise UsageError(f"{self._stdin_owner} and {owner} cannot both read stdin")
         self._stdin_owner = owner
-        if sys.stdin is None or sys.stdin.isatty():
+        if sys.stdin is None:
+            raise UsageError(f"{owner} reads stdin, which is closed")
+        if sys.stdin.isatty():
             raise UsageError(f"{owner} reads stdin, which is a terminal", hint=f"… | {self.flags.command} …")
         return sys.stdin.buffer
 

@@ -106,12 +106,12 @@ def test_a_busy_broker_refuses_one_task_at_once_and_is_waited_for_where_that_is_
     broker.wire.command("HSET", broker.keys.meta, "memory_busy", "1")
     at_once = program.run("submit", "echo", "-p", "message=x")
     assert at_once.code == 75
-    assert at_once.err.splitlines()[0] == "error: nothing was queued: memory of the server is short"
+    assert at_once.err.splitlines()[0] == "error: busy, nothing of this call was queued: memory of the server is short"
     waited = program.run("submit", "echo", "-p", "message=x", "--block", "20ms")
     assert waited.code == 75
     assert (waited.out, waited.err.splitlines()[0]) == (
         "",
-        "nothing was queued: memory of the server is short; trying again for 20ms",
+        "busy, nothing of this call was queued: memory of the server is short; trying again for 20ms",
     )
     assert waited.err.count("trying again") == 1
     assert program.run("submit", "echo", "--block", "soon").code == 2

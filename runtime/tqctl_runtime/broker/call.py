@@ -63,9 +63,9 @@ def translate_error(message: str) -> TqctlError:
     if word == "BUSY":
         delay, _, why = rest.partition(" ")
         if delay.isdigit():
-            return Busy(f"nothing was queued: {why}", retry_after=int(delay) / 1000, hint="tqctl status; tqctl doctor")
+            return Busy(f"{_BUSY}: {why}", retry_after=int(delay) / 1000, hint="tqctl status; tqctl doctor")
     if word == "OOM":
-        return Busy("nothing was queued: the broker's memory is full", retry_after=5.0, hint="tqctl doctor")
+        return Busy(f"{_BUSY}: the broker's memory is full", retry_after=5.0, hint="tqctl doctor")
     if word == "NOEPOCH":
         return NotOpen(
             "the namespace is not open: no coordinator has started on it yet, or it is being repaired",
@@ -86,4 +86,6 @@ def translate_error(message: str) -> TqctlError:
     return TqctlError(f"the broker answered: {message}")
 
 
+#: A bulk submit may have queued earlier calls.
+_BUSY = "busy, nothing of this call was queued"
 _CODES = frozenset({"BUSY", "OOM", "NOEPOCH", "LAYOUT", "NOTLEADER", "OLDREQUEST", "WENTBACK"})
