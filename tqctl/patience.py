@@ -52,17 +52,18 @@ class Patience:
             Busy: they were not within the time.
             TqctlError: as ``Client.post``.
         """
-        give_up = time.monotonic() + self._seconds
+        give_up, is_last = time.monotonic() + self._seconds, self._seconds <= 0
         while True:
             try:
                 posted = sender.post(wishes, durability=durability)
                 self._needs_no_recorder = True
                 return posted
             except Busy as error:
-                left = give_up - time.monotonic()
-                if left <= 0 or (isinstance(error, NoRecorder) and not self._needs_no_recorder):
+                if is_last or (isinstance(error, NoRecorder) and not self._needs_no_recorder):
                     raise
                 self._tell(error)
+                left = max(0.0, give_up - time.monotonic())
+                is_last = left <= error.retry_after
                 time.sleep(min(error.retry_after, left))
 
     def _tell(self, error: Busy) -> None:

@@ -96,11 +96,11 @@ class Confirmation:
         if posted.durability == "auto" and self._has_ended(mark, now):
             posted.is_recorder_alive = False
             return True
-        if now > self._give_up:
-            raise receipts.unconfirmed(posted.ids())
         if self._waiting is not None and now > self._remark_at:
             self._waiting()
             self._waiting = None
+        if now > self._give_up:
+            raise receipts.unconfirmed(posted.ids())
         self.pause = min(self.pause * 1.5, receipts.LONGEST_PAUSE)
         return False
 
