@@ -328,7 +328,8 @@ class Model:
             is_charged = task in alone
             outcome = Outcome.DIED if is_charged else Outcome.INTERRUPTED
             is_suspect = task in started or not started
-            end = End(task.id, task.token, outcome, since=-1, is_suspect=is_suspect, reason="worker lost")
+            reason = "worker lost" if task in started else "worker lost, it may have begun"
+            end = End(task.id, task.token, outcome, since=-1, is_suspect=is_suspect, reason=reason)
             self._settle(worker, task, end)
             task.token = ""
 
