@@ -273,3 +273,27 @@ def test_nothing_is_claimed_under_a_lease_that_is_over(rig: Rig) -> None:
     assert rig.claim() == []
     rig.beat()
     assert [one.id for one in rig.claim()] == ["A"]
+
+
+def test_one_round_hands_out_only_so_many_bytes_that_its_answer_comes_in_time(rig: Rig) -> None:
+    """The rest stays in its order, and the bell rings for it."""
+    payload = b'{"x":"' + b"x" * 1_000_000 + b'"}'
+    ids = [f"t{number}" for number in range(9)]
+    for task_id in ids:
+        rig.submit(task(task_id, payload=payload))
+    rig.submit(task("z"))
+    claimed = [[one.id for one in rig.claim(places=10)] for _ in range(3)]
+    assert claimed == [ids[:4], ids[4:8], [ids[8], "z"]]
+    assert [one.id for one in rig.round(request=3, places=10).claimed] == claimed[2]
+
+
+def test_a_task_larger_than_a_round_goes_alone(rig: Rig) -> None:
+    for task_id in ("A", "B"):
+        rig.submit(task(task_id, payload=b'{"x":"' + b"x" * 5_000_000 + b'"}'))
+    assert [[one.id for one in rig.claim(places=10)] for _ in range(2)] == [["A"], ["B"]]
+
+
+def test_a_round_for_many_places_fills_them_all(rig: Rig) -> None:
+    rig.submit(*[task(f"t{number:03}") for number in range(300)])
+    assert [one.id for one in rig.claim(places=290)] == [f"t{number:03}" for number in range(290)]
+    assert len(rig.claim(places=290)) == 10
