@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tqctl_runtime.core.errors import Busy, ConfigError, Conflict, StoresDiffer, TqctlError, Unavailable
+from tqctl_runtime.client.receipts import NoRecorder
+from tqctl_runtime.core.errors import (
+    BrokerCannotWrite,
+    BrokerUnavailable,
+    Busy,
+    ConfigError,
+    Conflict,
+    StoresDiffer,
+    TqctlError,
+    Unavailable,
+)
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.stack.order import Answer, Order, exit_code, read_answer
 
@@ -55,6 +65,11 @@ def test_an_error_keeps_its_kind_text_and_hint(kind: type[TqctlError]) -> None:
 
     assert type(found) is kind
     assert (found.message, found.hint) == ("what happened\nline two", "do this")
+
+
+def test_an_error_without_a_code_of_its_own_is_told_as_its_base() -> None:
+    assert type(answered(NoRecorder("nobody records"))) is Busy
+    assert type(answered(BrokerCannotWrite("its disk is full"))) is BrokerUnavailable
 
 
 def test_a_bug_becomes_an_error_with_its_name() -> None:

@@ -37,6 +37,8 @@ class BrokerAddress:
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+    #: Where the private server writes; empty for every other server.
+    folder: str = field(default="", repr=False, compare=False)
 
     @classmethod
     def of(cls, settings: Settings) -> BrokerAddress:
@@ -46,8 +48,13 @@ class BrokerAddress:
             ConfigError: the URL is not usable.
         """
         if settings.redis_url is None:
-            return cls(path=published_socket(settings) or embedded_socket(settings))
+            return cls.private(settings, published_socket(settings) or embedded_socket(settings))
         return cls.parse(settings.redis_url)
+
+    @classmethod
+    def private(cls, settings: Settings, path: str) -> BrokerAddress:
+        """The private server of *settings* at the socket *path*."""
+        return cls(path=path, folder=str(settings.context_home))
 
     @classmethod
     def parse(cls, url: str) -> BrokerAddress:

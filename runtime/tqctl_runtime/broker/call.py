@@ -1,11 +1,21 @@
 """A Call: one question to the broker as pure data, which the blocking and the asyncio client carry alike."""
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.scripts import Script, load
-from tqctl_runtime.core.errors import BrokerUnavailable, Busy, LeaseLost, NotOpen, StoresDiffer, TqctlError
+from tqctl_runtime.core.errors import (
+    BrokerCannotWrite,
+    BrokerUnavailable,
+    Busy,
+    LeaseLost,
+    NotOpen,
+    StoresDiffer,
+    TqctlError,
+)
 
 R = TypeVar("R")
 Word = bytes | str | int
@@ -55,8 +65,8 @@ def pairs(flat: Sequence[Any]) -> dict[str, bytes]:
     return {text(flat[index]): flat[index + 1] for index in range(0, len(flat), 2)}
 
 
-def translate_error(message: str) -> TqctlError:
-    """The error that an error reply means."""
+def translate_error(message: str, folder: str = "") -> TqctlError:
+    """The error that an error reply means; *folder* is where the private server writes."""
     word, _, rest = message.partition(" ")
     if word == "ERR" and rest.partition(" ")[0].isupper() and rest.partition(" ")[0] in _CODES:
         word, _, rest = rest.partition(" ")
@@ -82,8 +92,22 @@ def translate_error(message: str) -> TqctlError:
     if word in ("NOAUTH", "WRONGPASS", "NOPERM"):
         return BrokerUnavailable(f"the broker refused us: {message}", hint="check user and password in TQCTL_REDIS_URL")
     if word == "MISCONF":
-        return BrokerUnavailable("the broker cannot write its disk", hint="tqctl doctor")
+        return _cannot_write(rest, folder)
     return TqctlError(f"the broker answered: {message}")
+
+
+def _cannot_write(why: str, folder: str) -> BrokerCannotWrite:
+    reason = why.rpartition(": ")[2] if why.startswith("Errors writing") else ""
+    if not folder:
+        said = f"Redis cannot write its disk{reason and ': '}{reason}"
+        return BrokerCannotWrite(said, hint="make room where it writes; tqctl doctor")
+    try:
+        disk = os.statvfs(folder)
+    except OSError as error:
+        return BrokerCannotWrite(f"the private server cannot write its disk: {folder}: {error.strerror}")
+    free = f"{disk.f_bavail * disk.f_frsize // 2**20} MB free"
+    at = f"{folder} is full ({free})" if reason in ("", os.strerror(errno.ENOSPC)) else f"{reason} ({free} at {folder})"
+    return BrokerCannotWrite(f"the private server cannot write its disk: {at}", hint=f"df -h {folder}")
 
 
 #: A bulk submit may have queued earlier calls.

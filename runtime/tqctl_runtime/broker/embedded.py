@@ -8,6 +8,7 @@ while everything is stopped. The file ``address`` names the socket once the serv
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from tqctl_runtime.broker.address import BrokerAddress, embedded_socket, published_socket
 from tqctl_runtime.broker.locks import check_private, is_locked, locked, private_folder, try_lock, unlock, wait_unlocked
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.core.errors import BrokerUnavailable, ConfigError, TqctlError
+from tqctl_runtime.core.errors import BrokerCannotWrite, BrokerUnavailable, ConfigError, TqctlError, Unavailable
 
 if TYPE_CHECKING:
     from tqctl_runtime.core.settings import Settings
@@ -74,10 +75,12 @@ def find_running(settings: Settings) -> BrokerAddress | None:
     path = published_socket(settings)
     if path is None:
         return None
-    address = BrokerAddress(path=path)
+    address = BrokerAddress.private(settings, path)
     try:
         with Wire(address, connect_timeout=1.0) as wire:
             wire.command("PING", within=1.0)
+    except BrokerCannotWrite:
+        return address  # a full disk: it refuses even a PING, and runs
     except TqctlError:
         return None
     return address
@@ -108,6 +111,7 @@ def ensure_started(
     Raises:
         ConfigError: the folder is not safe, or there is no server to start.
         BrokerUnavailable: it did not start within *within* seconds.
+        Unavailable: the disk has no room for its files.
     """
     if settings.redis_url is not None:
         return BrokerAddress.of(settings)
@@ -116,6 +120,15 @@ def ensure_started(
         found = find_running(settings)
         if found is not None:
             return found
+    try:
+        return _join_or_start(settings, mark, within, on_start)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _no_room(settings) from error
+
+
+def _join_or_start(settings: Settings, mark: Path, within: float, on_start: Callable[[], None] | None) -> BrokerAddress:
     while True:
         private_folder(settings.context_home)
         place = private_folder(folder(settings))
@@ -210,7 +223,7 @@ def _start_or_join(
     found = find_running(settings)
     if found is not None:
         return found
-    address = BrokerAddress(path=embedded_socket(settings))
+    address = BrokerAddress.private(settings, embedded_socket(settings))
     socket_folder = Path(address.path).parent
     if socket_folder != place:
         private_folder(socket_folder)
@@ -296,12 +309,20 @@ def _wait_ready(settings: Settings, place: Path, address: BrokerAddress, deadlin
             except BrokerUnavailable as error:
                 last = error
             if not is_locked(place / "alive.lock"):
+                if not os.statvfs(place).f_bavail:
+                    raise _no_room(settings)
                 raise BrokerUnavailable(f"the private server ended at its start: {_last_words(settings)}")
             if time.monotonic() > deadline:
                 raise BrokerUnavailable(
                     f"the private server does not answer yet: {last.message}", hint=f"its log: {log_path(settings)}"
                 )
             time.sleep(_POLL)
+
+
+def _no_room(settings: Settings) -> Unavailable:
+    home = settings.context_home
+    said = f"the private server cannot be started: {os.strerror(errno.ENOSPC)} at {home}"
+    return Unavailable(said, hint=f"df -h {home}")
 
 
 def _last_words(settings: Settings) -> str:

@@ -183,7 +183,7 @@ class Link:
                 await connection.disconnect(nowait=True)
         if isinstance(reply, str):
             await connection.disconnect(nowait=True)
-            raise translate_error(reply)
+            raise translate_error(reply, self.address.folder)
         return reply
 
     async def _connect(self, connection: AbstractConnection) -> None:

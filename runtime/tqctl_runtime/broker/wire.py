@@ -55,7 +55,7 @@ def refused(address: BrokerAddress, text: str) -> TqctlError:
             f"Redis at {address.display} refused us: {text}",
             hint="check user, password and database in TQCTL_REDIS_URL",
         )
-    return translate_error(text)
+    return translate_error(text, address.folder)
 
 
 class _Connection:
@@ -212,7 +212,7 @@ class Wire:
             if _is_unknown_script(reply):
                 reply = self._round(_pack(call.eval_words()), 1, call.timeout)[0]
         if isinstance(reply, hiredis.ReplyError):
-            raise translate_error(str(reply))
+            raise translate_error(str(reply), self.address.folder)
         return call.decode(reply)
 
     def call_idempotent(self, call: Call[R], *, patience: float = PATIENCE) -> R:
@@ -241,7 +241,7 @@ class Wire:
         with self._lock:
             reply = self._round(_pack(words), 1, within)[0]
         if isinstance(reply, hiredis.ReplyError):
-            raise translate_error(str(reply))
+            raise translate_error(str(reply), self.address.folder)
         return reply
 
     def subscribe(self, *channels: str) -> Subscription:
@@ -307,7 +307,7 @@ class Subscription:
             subscribe = _pack(("SUBSCRIBE", *channels))
             for reply in self._connection.exchange(subscribe, len(channels), seconds):
                 if isinstance(reply, hiredis.ReplyError):
-                    raise translate_error(str(reply))
+                    raise translate_error(str(reply), address.folder)
         except OSError as error:
             self._connection.close()
             raise lost(address, getattr(error, "strerror", None) or error) from None

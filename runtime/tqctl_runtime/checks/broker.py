@@ -16,6 +16,8 @@ def check(scene: Scene) -> Iterator[Finding]:
         assert error is not None
         yield problem(error.message, error.hint or "tqctl up --detach")
         return
+    if scene.disk_error is not None:
+        yield problem(scene.disk_error.message, scene.disk_error.hint or "look for free disk space: df -h")
     address = BrokerAddress.of(scene.settings).display
     if scene.opened is None:
         yield problem(

@@ -12,7 +12,7 @@ from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.checks.situation import BROKEN, Assessment, compare, place_of
-from tqctl_runtime.core.errors import BrokerUnavailable, TqctlError
+from tqctl_runtime.core.errors import BrokerCannotWrite, BrokerUnavailable, TqctlError
 from tqctl_runtime.observe import registry
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Scene:
         self.settings = settings
         self.keys = Keys(settings.namespace)
         self.broker_error: TqctlError | None = None
+        #: Why the broker takes no change, where it only answers what reads.
+        self.disk_error: BrokerCannotWrite | None = None
         self.record_error: TqctlError | None = None
         self._store: Store | None = None
 
@@ -51,6 +53,8 @@ class Scene:
                 raise BrokerUnavailable("the private server does not run", hint="tqctl up --detach")
             wire = Wire(BrokerAddress.of(self.settings))
             wire.command("PING")
+        except BrokerCannotWrite as error:
+            self.disk_error = error  # it refuses a PING too, and answers what only reads
         except TqctlError as error:
             self.broker_error = self._suspended() or error
             return None

@@ -296,6 +296,8 @@ class AsyncClient:
     async def _again(self, posted: Posted) -> None:
         try:
             posted.sent_again(*await self._deliver(posted.call, posted.wishes))
+        except receipts.Unconfirmed:
+            raise
         except TqctlError as error:
             raise receipts.doubtful(posted.ids(), error) from error
 

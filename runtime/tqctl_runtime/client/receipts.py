@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Self
 
 from tqctl_runtime.broker.call import Call
 from tqctl_runtime.broker.calls import RECORDER_SILENT_MS, Accepted, SubmitReply, Watermark, Wish
-from tqctl_runtime.core.errors import Busy, Conflict, Partial, Pending, UsageError
+from tqctl_runtime.core.errors import BrokerCannotWrite, Busy, Conflict, Partial, Pending, UsageError
 from tqctl_runtime.core.states import State
 
 #: ``accepted``: Redis has it. ``recorded``: SQL has it too, or it is refused. ``auto``: recorded while a recorder runs.
@@ -117,6 +117,11 @@ def check_durability(word: str) -> None:
 
 class NoRecorder(Busy):
     """``recorded`` was asked for and nobody records; nothing was queued."""
+
+
+def unwritable(error: BrokerCannotWrite) -> Busy:
+    """The error for a broker whose disk took nothing."""
+    return Busy(f"nothing of this call was queued: {error.message}", retry_after=5.0, hint=error.hint)
 
 
 def no_recorder() -> NoRecorder:

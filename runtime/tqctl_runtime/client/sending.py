@@ -13,7 +13,14 @@ from tqctl_runtime.broker.calls import Watermark, Wish
 from tqctl_runtime.client import receipts
 from tqctl_runtime.client.receipts import Durability, Posted, Receipt, Unconfirmed
 from tqctl_runtime.client.shapes import chunks
-from tqctl_runtime.core.errors import BrokerTimeout, BrokerUnavailable, Busy, NotOpen, TqctlError
+from tqctl_runtime.core.errors import (
+    BrokerCannotWrite,
+    BrokerTimeout,
+    BrokerUnavailable,
+    Busy,
+    NotOpen,
+    TqctlError,
+)
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.keys import Keys
@@ -53,11 +60,13 @@ class Delivery:
         """
         if isinstance(error, Busy) and not self._is_doubtful:
             raise error
+        if isinstance(error, BrokerCannotWrite) and not self._is_doubtful:
+            raise receipts.unwritable(error) from None
         if isinstance(error, BrokerUnavailable):
             if is_absent(error, has_worked=self._has_worked):
                 raise error
-            # A closed namespace carried nothing out.
-            self._is_doubtful = self._is_doubtful or not isinstance(error, NotOpen)
+            # A closed namespace and a disk that takes nothing carried nothing out.
+            self._is_doubtful = self._is_doubtful or not isinstance(error, NotOpen | BrokerCannotWrite)
         if time.monotonic() + self.pause > self._give_up:
             if not self._is_doubtful:
                 raise error
@@ -261,5 +270,7 @@ class Sender:
     def _again(self, posted: Posted) -> None:
         try:
             posted.sent_again(*self._deliver(posted.call, posted.wishes))
+        except Unconfirmed:
+            raise
         except TqctlError as error:
             raise receipts.doubtful(posted.ids(), error) from error

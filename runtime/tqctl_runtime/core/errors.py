@@ -119,6 +119,10 @@ class BrokerTimeout(BrokerUnavailable):
     code = "broker_timeout"
 
 
+class BrokerCannotWrite(BrokerUnavailable):
+    """The broker answers, but its disk does not take what it writes, so that it refuses every change."""
+
+
 class NotOpen(BrokerUnavailable):
     """The broker answers, but the namespace is not open: never opened, or under repair. Nothing was carried out."""
 

@@ -90,7 +90,8 @@ def read_answer(line: bytes) -> TqctlError | None:
     row = json.loads(line)
     if row.get("ready"):
         return None
-    kinds = {kind.code: kind for kind in _kinds(TqctlError)}
+    # A kind without a code of its own is told as its base.
+    kinds = {kind.code: kind for kind in _kinds(TqctlError) if "code" in vars(kind)}
     kind = kinds.get(row["code"], TqctlError)
     try:
         return kind(row["message"], hint=row["hint"])

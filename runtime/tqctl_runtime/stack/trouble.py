@@ -29,6 +29,8 @@ def trouble_of(scene: Scene, lag: Lag | None) -> TqctlError | None:
     The record is asked only where nobody leads, or where the leader does not say that it records into this one: it
     tells by its heartbeats whether it can use it.
     """
+    if scene.disk_error is not None:
+        return scene.disk_error
     if lag is not None and lag.has_leader:
         if lag.cause is None:
             return _elsewhere(scene, lag)
