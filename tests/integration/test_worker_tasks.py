@@ -13,6 +13,7 @@ from tests.integration.worker_world import FIXED, World, children_of, lines_of
 from tests.support.wait import wait_until
 from tqctl_runtime.broker import calls, views
 from tqctl_runtime.core.retry import DEFAULT_BACKOFF
+from tqctl_runtime.core.serializer import pack
 from tqctl_runtime.core.states import State
 
 
@@ -99,6 +100,27 @@ def test_what_was_prefetched_behind_long_tasks_is_given_back_uncounted(world: Wo
     until.touch()
     for task in world.until_state(State.SUCCEEDED, *ids):
         assert task.attempts == 1
+
+
+def test_an_envelope_that_is_none_is_refused_and_the_worker_goes_on(world: World) -> None:
+    envelopes = [
+        b"\xc1",
+        b"",
+        b"\x05",
+        b"\xc0",
+        b"\x91\x01",
+        b"\x93\x01\xa1h\xa1p",
+        pack([1, "noop", b"{}", "soon", 0, 0, 0, 0, 0]),
+    ]
+    ids = world.submit("noop", count=len(envelopes))
+    with world.server() as server:
+        for task_id, envelope in zip(ids, envelopes, strict=True):
+            server.hset(world.keys.build("env"), task_id, envelope)
+    worker = world.worker()
+    world.until_state(State.DEAD, *ids)
+    assert {outcome for task_id in ids for outcome in world.outcomes(task_id)} == {"rejected"}
+    world.until_state(State.SUCCEEDED, *world.submit("noop"))
+    assert worker.is_running()
 
 
 def test_a_task_of_an_unknown_handler_is_given_back_with_a_delay(world: World) -> None:

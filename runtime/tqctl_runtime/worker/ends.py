@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from tqctl_runtime.core.attempt import Detail
+from tqctl_runtime.core.attempt import Detail, clean_text
 from tqctl_runtime.core.states import Outcome
 from tqctl_runtime.core.task import ErrorInfo
 from tqctl_runtime.worker import frames
@@ -62,6 +62,12 @@ def judge_death(executor: ExecutorLink, held: Held, code: int, together: int) ->
     if together == 1:
         return Ended(held, Outcome.DIED, detail=detail, reason=how)
     return Ended(held, Outcome.INTERRUPTED, detail=detail, reason=how, is_suspect=True)
+
+
+def refuse(held: Held, why: str) -> Ended:
+    """The end of a task that cannot be run by anybody: dead at once, whatever its budget."""
+    detail = Detail(None, ErrorInfo("PayloadError", clean_text(why)))
+    return Ended(held, Outcome.REJECTED, frames.NEVER, detail.to_bytes(), "rejected")
 
 
 def hand_back(executor: ExecutorLink) -> None:

@@ -22,7 +22,7 @@ from tqctl_runtime.worker import frames
 from tqctl_runtime.worker.children import Answer, Children
 from tqctl_runtime.worker.control import install_signals, listen_for_cancels
 from tqctl_runtime.worker.crew import Limits
-from tqctl_runtime.worker.ends import LOST, Ended
+from tqctl_runtime.worker.ends import LOST, Ended, refuse
 from tqctl_runtime.worker.executor_link import Held
 from tqctl_runtime.worker.heartbeat import Heartbeat
 from tqctl_runtime.worker.lane import TELL_AFTER, Lane, backoff_of_rows
@@ -302,19 +302,14 @@ class Supervisor:
         now = self._loop.time()
         ready = []
         for task in claimed:
-            row = unpack(task.envelope)
-            held = Held(
-                task.id,
-                task.token,
-                row,
-                row[frames.HANDLER],
-                task.failures,
-                task.attempts + 1,
-                task.queue,
-                now,
-                row[frames.TIMEOUT] / 1000,
-                task.is_suspect,
-            )
+            try:
+                held = _open(task, now)
+            except (ValueError, TypeError, LookupError) as error:
+                held = Held(task.id, task.token, [], "", task.failures, task.attempts + 1, task.queue, now)
+                self._held[task.id] = held
+                self.on_ended(refuse(held, f"the envelope cannot be read: {error}"))
+                continue
+            row = held.row
             self._held[task.id] = held
             if held.handler not in self._member.handlers or row[frames.LAYOUT] != ENVELOPE_LAYOUT:
                 self.on_ended(Ended(held, Outcome.RELEASED, NOT_MINE_MS, reason=f"{self._member.name} cannot run it"))
@@ -417,3 +412,20 @@ class Supervisor:
         if not self._stop_asked.is_set():
             self.pool.resume()
         self.lane.wake()
+
+
+def _open(task: Claimed, now: float) -> Held:
+    """What this worker keeps of a claimed *task*; raises whatever an envelope provokes that is none."""
+    row = unpack(task.envelope)
+    return Held(
+        task.id,
+        task.token,
+        row,
+        row[frames.HANDLER],
+        task.failures,
+        task.attempts + 1,
+        task.queue,
+        now,
+        row[frames.TIMEOUT] / 1000,
+        task.is_suspect,
+    )
