@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tqctl_runtime.broker.leader_calls import RECORDER
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.coordinator.roles import Role, RoleSpec, Tools
-from tqctl_runtime.core.errors import LeaseLost, NeedsRepair, NotOpen, RecordUnavailable, TqctlError, Unavailable
+from tqctl_runtime.core.errors import BrokerUnavailable, LeaseLost, NeedsRepair, NotOpen, TqctlError, Unavailable
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.store import open_store
 
@@ -26,6 +27,8 @@ R = TypeVar("R")
 #: Seconds a draining role gets after the stop.
 DRAIN_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+#: A connection that was not used for this long may have been lost meanwhile: the first error tells nothing, in seconds.
+_IDLE_SECONDS = 1.0
 _log = get_logger("roles")
 
 
@@ -68,6 +71,10 @@ class RoleRunner:
         self._role: Role | None = None
         self._tools: Tools | None = None
         self._pause = _FIRST_PAUSE
+        #: The last step met a broker that is away: then its next success is the end of an outage.
+        self._has_lost_broker = False
+        #: When the connections were used last, by ``time.monotonic``.
+        self._used_at = 0.0
 
     async def run(self) -> None:
         """Work until *halt*; a role that drains then ends what there is, while its term lasts."""
@@ -96,8 +103,10 @@ class RoleRunner:
             self._leader.lose(f"{self.name}: {error.message}")
             return 0
         except TqctlError as error:
-            if self.name == RECORDER and isinstance(error, RecordUnavailable):
-                self._recoveries.fails("record", error.message)
+            # Others than the recorder may find an old connection to SQL broken much later.
+            if self.name == RECORDER or isinstance(error, BrokerUnavailable):
+                self._recoveries.met(error)
+            self._has_lost_broker = isinstance(error, BrokerUnavailable)
             await self._wait_after(error.message, is_ours=not isinstance(error, Unavailable))
         except Exception as error:  # noqa: BLE001  one role's bug must not stop the others
             _log.exception("a role failed", failed=self.name)
@@ -107,9 +116,11 @@ class RoleRunner:
             if self.name == RECORDER:
                 # The one role that asks SQL all the time: others may find an old connection broken much later.
                 self._recoveries.works("record")
+            if self._has_lost_broker:
+                self._recoveries.works("broker")
             if self.problem is not None:
                 _log.info("works again", working=self.name)
-            self.problem, self._pause = None, _FIRST_PAUSE
+            self.problem, self._pause, self._has_lost_broker = None, _FIRST_PAUSE, False
             return done
         return 0
 
@@ -136,13 +147,28 @@ class RoleRunner:
             store, wire = open_store(self._settings), Wire(self._address, waits_for_opening=False)
             self._tools = Tools(self._settings, self._keys, wire, store, self._term, self._recoveries)
             self._role = self._spec.build(self._tools)
-        return self._role.run_once()
+            self._used_at = time.monotonic()
+        is_idle = time.monotonic() - self._used_at > _IDLE_SECONDS
+        try:
+            return self._role.run_once()
+        except Unavailable as error:
+            # While one store is away the other may be started anew: its connection is not kept for a later error.
+            self._disconnect(self._tools)
+            if not is_idle or isinstance(error, NotOpen):
+                raise
+            return self._role.run_once()
+        finally:
+            self._used_at = time.monotonic()
+
+    @staticmethod
+    def _disconnect(tools: Tools) -> None:
+        tools.wire.close()
+        tools.store.close()
 
     def _close(self) -> None:
         tools, self._tools, self._role = self._tools, None, None
         if tools is not None:
-            tools.wire.close()
-            tools.store.close()
+            self._disconnect(tools)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
