@@ -29,12 +29,11 @@ def test_an_empty_redis_elsewhere_is_filled_once_somebody_says_so(pair: Environm
     untouched = stage.redis.exists(stage.keys.meta)
     done = pair.run("doctor", "--repair", "--yes", "-o", "json")
 
-    assert (code, shown["situation"], shown["recorded"], shown["live"], shown["only_recorded"]) == (
-        20, "elsewhere", 3, 0, 3,
-    )  # fmt: skip
+    counts = [shown[name] for name in ("open_in_record", "open_in_redis", "open_only_in_record")]
+    assert (code, shown["situation"], counts) == (20, "elsewhere", [3, 0, 3])
     assert "redis://before:6379/0" in shown["message"]
     assert (asked.returncode, untouched) == (6, 0)
-    assert "3 only in the record, 0 only in Redis" in asked.stderr
+    assert "tasks that have not ended: 3 in the record, 0 in Redis" in asked.stderr
     assert (done.returncode, json.loads(done.stdout)["tasks"]) == (0, 3), done.stderr
     assert stage.live() == set(ids)
 
@@ -46,7 +45,7 @@ def test_a_pair_that_is_well_is_not_touched(pair: Environment, stage: Stage) -> 
     code, shown = preview(pair)
     done = pair.run("doctor", "--repair", "--yes")
 
-    assert (code, shown["is_needed"], shown["recorded"], shown["live"]) == (0, False, 2, 2)
+    assert (code, shown["is_needed"], shown["open_in_record"], shown["open_in_redis"]) == (0, False, 2, 2)
     assert (done.returncode, "nothing to repair" in done.stderr) == (0, True)
     assert stage.wire.call(pairing(stage.keys)) is not None
     assert stage.end().epoch == 1
@@ -63,7 +62,7 @@ def test_tasks_that_only_one_store_has_are_brought_together(pair: Environment, s
     code, shown = preview(pair)
     done = pair.run("doctor", "--repair", "--yes")
 
-    assert (code, shown["situation"], shown["only_recorded"], shown["only_live"]) == (20, "fine", 1, 1)
+    assert (code, shown["situation"], shown["open_only_in_record"], shown["open_only_in_redis"]) == (20, "fine", 1, 1)
     assert done.returncode == 0, done.stderr
     assert stage.live() == {lost, kept, unknown}
     record(stage, "d")

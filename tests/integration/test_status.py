@@ -142,13 +142,17 @@ def test_a_redis_that_went_back_waits_for_a_coordinator(stage: Stage) -> None:
 
 
 def test_a_repair_at_work_is_told_to_be_waited_for(stage: Stage) -> None:
-    stage.wire.call(close_gate(stage.keys, term=9, epoch=2, seen=1, pairing="par_any", by="rep_x"))
+    stage.wire.call(close_gate(stage.keys, term=9, epoch=2, seen=1, pairing="par_any", by="rep_x coo_1 on far"))
     stage.store.database.execute("UPDATE checkpoint SET pairing = 'par_any'")
+    away = replace(stage.settings, database_url="postgresql://nobody@127.0.0.1:1/none")
 
-    found = trouble(stage.settings)
+    for settings in (stage.settings, away):
+        found = trouble(settings)
 
-    assert type(found) is UnderRepair
-    assert "wait" in str(found.hint)
+        assert type(found) is UnderRepair
+        assert "a repair is at work for " in found.message
+        assert "by coo_1 on far (term 9)" in found.message
+        assert "wait" in str(found.hint)
 
 
 def test_a_namespace_that_is_opened_while_one_looks_is_not_said_to_be_new(

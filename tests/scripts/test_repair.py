@@ -77,6 +77,18 @@ def test_a_dead_repair_keeps_nobody_away_when_the_clock_is_set_back(rig: Rig) ->
     assert close(rig, term=6, seen=None)
 
 
+def test_a_repair_tells_since_when_it_works_and_whose_it_is(rig: Rig) -> None:
+    begun = rig.now
+    close(rig, by="rep_first coo_1 on host")
+    rig.now += 2_000
+    close(rig, seen=None, by="rep_first coo_1 on host")
+    seen = survey(rig)
+    assert (seen.repair_since, seen.repair_by, seen.repair_at) == (begun, "rep_first coo_1 on host", begun + 2_000)
+    rig.now += SILENT_MS
+    close(rig, term=6, seen=None, by="rep_second")
+    assert survey(rig).repair_since == rig.now
+
+
 WRITES: dict[str, Callable[[Rig], Any]] = {
     "wipe": lambda rig: rig.do(repair_calls.wipe(rig.keys, [], term=5, now=rig.now)),
     "rebuild": lambda rig: rig.do(repair_calls.rebuild(rig.keys, [ROW], term=5, reason="", now=rig.now)),
@@ -123,7 +135,8 @@ def test_wiping_leaves_unique_windows_counters_and_the_repair_itself(rig: Rig) -
 
     assert [name for name in rig.names() if not name.startswith("u:")] == ["meta"]
     assert sorted(rig.hash("meta")) == [
-        "bytes", "layout", "pairing", "repair_at", "repair_by", "repair_epoch", "repair_term", "rows", "seq",
+        "bytes", "layout", "pairing", "repair_at", "repair_by", "repair_epoch", "repair_since", "repair_term",
+        "rows", "seq",
     ]  # fmt: skip
 
 

@@ -34,7 +34,9 @@ def _counts(noun: str, names: str) -> View:
 
 
 PLAN = _counts(
-    "plan", "situation message is_needed recorded live only_recorded only_live settings handlers keys windows"
+    "plan",
+    "situation message is_needed open_in_record open_in_redis open_only_in_record open_only_in_redis "
+    "settings handlers keys windows",
 )
 DONE = _counts("repair", "entries quarantined copied ended keys tasks pauses handlers held windows tombs seconds")
 
@@ -90,8 +92,8 @@ def _repair(session: Session, *, dry_run: bool) -> None:
             raise CheckFailed(f"to be repaired: {plan.message}", hint="tqctl doctor --repair")
         session.note(plan.message)
         lines = [
-            f"{plural(plan.recorded, 'task')} in the record, {plan.live:,} in Redis",
-            f"{plan.only_recorded:,} only in the record, {plan.only_live:,} only in Redis",
+            f"tasks that have not ended: {plan.open_in_record:,} in the record, {plan.open_in_redis:,} in Redis",
+            f"of these {plan.open_only_in_record:,} only in the record, {plan.open_only_in_redis:,} only in Redis",
             f"{plural(plan.settings, 'setting')}, {plural(plan.handlers, 'handler')}, {plural(plan.keys, 'key')}",
         ]
         for line in lines:

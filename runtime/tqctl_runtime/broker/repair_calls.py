@@ -40,6 +40,8 @@ class Survey(NamedTuple):
     anchor: Position | None
     following: Position | None
     tasks: int
+    repair_since: int
+    repair_by: str
 
     @property
     def is_recorded(self) -> bool:
@@ -75,6 +77,8 @@ def _read_survey(reply: list[Any]) -> Survey:
         anchor=anchor,
         following=following,
         tasks=reply[17],
+        repair_since=reply[18],
+        repair_by=text(reply[19]),
     )
 
 
@@ -89,7 +93,9 @@ def close_gate(
     silent_ms: int = SILENT_MS,
     now: int = 0,
 ) -> Call[bool]:
-    """Close the namespace for the repair *by* id in *term* that leads to *epoch*; again: a sign of its life.
+    """Close the namespace for the repair of *term* that leads to *epoch*; again: a sign of its life.
+
+    *by* is the repair's id, then a blank and whose it is.
 
     *seen* is the epoch that was found open. False: another repair is at work, or it is not that epoch any more.
     """

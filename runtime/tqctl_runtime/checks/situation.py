@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tqctl_runtime.broker.calls import Position
+from tqctl_runtime.core.clock import format_duration
 
 if TYPE_CHECKING:
     from tqctl_runtime.broker.repair_calls import Survey
@@ -118,7 +119,7 @@ def assess(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
     if known is not None and seen.pairing and seen.pairing != known.pairing:
         return Assessment(Situation.OTHER_PAIR, differ((known.pairing, known.broker), seen.pairing, place))
     if seen.is_under_repair:
-        return Assessment(Situation.UNDER_REPAIR, f"a repair is at work (term {seen.repair_term})")
+        return under_repair(seen)
     if seen.epoch is None:
         return _closed(known, seen, place)
     if known is None:
@@ -132,6 +133,14 @@ def assess(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
             Situation.RECORD_BEHIND, f"the record is in epoch {known.epoch}, Redis in epoch {seen.epoch} already"
         )
     return _same_epoch(known, seen)
+
+
+def under_repair(seen: Survey) -> Assessment:
+    """That somebody repairs Redis as *seen*: since when and who, as far as Redis knows it."""
+    who = seen.repair_by.partition(" ")[2]
+    age = f" for {format_duration(max(seen.now - seen.repair_since, 0))}" if seen.repair_since else ""
+    by = f", by {who}" if who else ""
+    return Assessment(Situation.UNDER_REPAIR, f"a repair is at work{age}{by} (term {seen.repair_term})")
 
 
 def _closed(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:

@@ -8,6 +8,7 @@ by another one: no step takes anything away before the step that needs it is com
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -111,7 +112,7 @@ class Repair:
         self._holder = holder
         self._place = place
         self._prepare = prepare
-        self._id = new_id("rep")
+        self._id = f"{new_id('rep')} {holder} on {platform.node()}"
         self._term = 0
         self._epoch = 0
         self._pairing = ""

@@ -36,15 +36,15 @@ _LOOKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a repair would find. *recorded* and *live* are tasks that have not ended, in the record and in Redis."""
+    """What a repair would find. The first four counts are of tasks that have not ended, in the record and in Redis."""
 
     situation: str
     message: str
     is_needed: bool
-    recorded: int
-    live: int
-    only_recorded: int
-    only_live: int
+    open_in_record: int
+    open_in_redis: int
+    open_only_in_record: int
+    open_only_in_redis: int
     settings: int
     handlers: int
     keys: int
@@ -100,7 +100,7 @@ class Mending:
             recorded, live = self._recorded(), self._live()
             only_recorded, only_live = recorded - live, live - recorded
         is_odd = found.situation in BROKEN | DOUBTFUL
-        differ = f"by hand: {len(only_recorded):,} tasks only in the record, {len(only_live):,} only in Redis"
+        differ = f"by hand: {len(only_recorded):,} open tasks only in the record, {len(only_live):,} only in Redis"
         self._seen = known, seen, found.message if is_odd else differ
         reader = self._store.mender(0)
         is_needed = is_odd or bool(only_recorded or only_live)
@@ -108,10 +108,10 @@ class Mending:
             situation=str(found.situation),
             message=found.message,
             is_needed=is_needed,
-            recorded=len(recorded),
-            live=len(live),
-            only_recorded=len(only_recorded),
-            only_live=len(only_live),
+            open_in_record=len(recorded),
+            open_in_redis=len(live),
+            open_only_in_record=len(only_recorded),
+            open_only_in_redis=len(only_live),
             settings=len(reader.settings()),
             handlers=len(reader.handlers()),
             keys=sum(map(len, reader.keys(now_ms() - KEY_MS))),

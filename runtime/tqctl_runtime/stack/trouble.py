@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tqctl_runtime.broker.repair_calls import survey
 from tqctl_runtime.checks.coordinator import nobody_leads
 from tqctl_runtime.checks.pairing import SETTINGS_HINT
-from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Situation, differ, place_of, record_place_of
+from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Situation, differ, place_of, record_place_of, under_repair
 from tqctl_runtime.core.errors import (
     NotOpen,
     RecordUnavailable,
@@ -37,7 +38,7 @@ def trouble_of(scene: Scene, lag: Lag | None) -> TqctlError | None:
         return RecordUnavailable(
             f"nothing is recorded: {lag.cause}; tasks run on and the journal waits", hint="tqctl doctor"
         )
-    found = scene.standing
+    found = scene.standing or _told_by_redis(scene)
     if found is not None and found.situation in DOUBTFUL:
         return StoresDiffer(found.message, hint=SETTINGS_HINT)
     if found is not None and found.situation is Situation.UNDER_REPAIR:
@@ -48,6 +49,14 @@ def trouble_of(scene: Scene, lag: Lag | None) -> TqctlError | None:
     if found is not None and found.situation in BROKEN:
         return Unavailable(f"{found.message}; it waits for a coordinator, which repairs it", hint=finding.hint)
     return Unavailable(finding.message + _record_away(scene), hint=finding.hint)
+
+
+def _told_by_redis(scene: Scene) -> Assessment | None:
+    """A repair that is at work, told without the record, which it may keep locked."""
+    if scene.wire is None or scene.opened is not None:
+        return None
+    seen = scene.wire.call(survey(scene.keys))
+    return under_repair(seen) if seen.is_under_repair else None
 
 
 def _elsewhere(scene: Scene, lag: Lag) -> TqctlError | None:

@@ -15,6 +15,7 @@ elseif held[2] ~= ARGV[2] or held[4] ~= ARGV[7] then
   local is_alive = math.abs(now - tonumber(held[3])) < tonumber(ARGV[6])
   if is_alive or tonumber(held[2]) >= tonumber(ARGV[2]) then return {now, 0} end
 end
+if held[4] ~= ARGV[7] then redis.call('HSET', k_meta, 'repair_since', now) end
 if held[1] then
   redis.call('HSET', k_meta, 'repair_from', held[1])
   redis.call('HDEL', k_meta, 'epoch')

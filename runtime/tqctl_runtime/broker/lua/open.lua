@@ -11,7 +11,7 @@ if (held[3] or '') ~= ARGV[4] then
   return redis.error_reply('NOEPOCH the namespace is not open: it is being repaired')
 end
 if held[3] then
-  redis.call('HDEL', k_meta, 'repair_term', 'repair_epoch', 'repair_at', 'repair_by', 'repair_from')
+  redis.call('HDEL', k_meta, 'repair_term', 'repair_epoch', 'repair_at', 'repair_by', 'repair_since', 'repair_from')
 else
   redis.call('HSET', k_meta, 'layout', LINE_LAYOUT, 'seq', 0, 'rows', 0, 'bytes', 0)
 end
