@@ -13,6 +13,7 @@ from tqctl_runtime.broker.keys import Keys
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.broker.worker_calls import Claimed
 from tqctl_runtime.coordinator.recorder import Recorder
+from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.core.attempt import Detail
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.settings import Settings
@@ -44,11 +45,13 @@ class Stage:
         assert self.wire.call(call).is_leader
         return term
 
-    def recorder(self, term: int) -> Recorder:
+    def recorder(self, term: int, recoveries: Recoveries | None = None) -> Recorder:
         """A recorder with connections of its own."""
         wire = self.closing.enter_context(Wire(BrokerAddress.of(self.settings)))
         store = self.closing.enter_context(open_store(self.settings))
-        return Recorder(store=store, wire=wire, keys=self.keys, term=term, settings=self.settings)
+        return Recorder(
+            store=store, wire=wire, keys=self.keys, term=term, settings=self.settings, recoveries=recoveries
+        )
 
     def submit(self, count: int = 1, **options: object) -> list[str]:
         """Ids of new tasks."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tqctl_runtime.broker.call import Call, Word, script_call, text
+from tqctl_runtime.broker.calls import Position
 from tqctl_runtime.broker.keys import Keys
 
 #: The one lease under which a coordinator's roles write.
@@ -124,10 +125,10 @@ def set_marks(
     stop_bytes: int,
     is_memory_short: bool,
     now: int = 0,
-) -> Call[None]:
-    """Write the marks of back-pressure."""
+) -> Call[Position]:
+    """Write the marks of back-pressure; returns where the journal ends."""
     args = (COORDINATOR, term, busy_rows, busy_bytes, stop_rows, stop_bytes, int(is_memory_short))
-    return script_call(keys, "marks", lambda _: None, *args, now=now)
+    return script_call(keys, "marks", lambda r: Position(r[1], r[2]), *args, now=now)
 
 
 def coordinator_beat(keys: Keys, coordinator: str, info: Mapping[str, Any] | None, *, now: int = 0) -> Call[int]:

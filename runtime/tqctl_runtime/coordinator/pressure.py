@@ -28,7 +28,7 @@ class Pressure:
         if is_short != self._was_short:
             _log.warning("memory is short: submits answer busy" if is_short else "memory suffices again")
             self._was_short = is_short
-        tools.wire.call_idempotent(
+        end = tools.wire.call_idempotent(
             set_marks(
                 tools.keys,
                 term=tools.term,
@@ -39,4 +39,5 @@ class Pressure:
                 is_memory_short=is_short,
             )
         )
+        tools.recoveries.saw_journal(end)
         return 0

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from tqctl_runtime.broker.calls import CHUNK
+from tqctl_runtime.broker.calls import CHUNK, Position
 from tqctl_runtime.broker.leader_calls import Entry, forget, publish, read_journal
 from tqctl_runtime.broker.repair_calls import survey
 from tqctl_runtime.checks.situation import assess
+from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.core.errors import NeedsRepair
 from tqctl_runtime.observe.logging import get_logger
 from tqctl_runtime.record.batch import final_tasks
@@ -53,10 +54,38 @@ class _Staying(NamedTuple):
     since: int
 
 
+class _Older(NamedTuple):
+    """A record that is an older copy, at *checkpoint*: entries up to number *recorded* were in it once. *since* is by
+    ``time.monotonic``.
+    """
+
+    recorded: int
+    checkpoint: Checkpoint
+    since: float
+
+    @property
+    def found(self) -> str:
+        """What it was told by, in words."""
+        ends = self.checkpoint.sequence
+        return (
+            f"the record went back by {self.recorded - ends:,} entries: it ended at {ends}, "
+            f"{self.recorded} was recorded once"
+        )
+
+
 class Recorder:
     """The recorder in one term. After an error the next step starts again from SQL's checkpoint."""
 
-    def __init__(self, *, store: Store, wire: Wire, keys: Keys, term: int, settings: Settings) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        wire: Wire,
+        keys: Keys,
+        term: int,
+        settings: Settings,
+        recoveries: Recoveries | None = None,
+    ) -> None:
         self._wire = wire
         self._keys = keys
         self._writer = store.writer(term)
@@ -72,6 +101,8 @@ class Recorder:
         self._quarantined: list[int] = []
         self._published_at = 0.0
         self._server_now = 0
+        self._recoveries = recoveries or Recoveries()
+        self._older: _Older | None = None
 
     def run_once(self) -> int:
         """Record what there is, waiting up to half a second for it; returns the number of entries.
@@ -100,10 +131,15 @@ class Recorder:
     def _begin(self) -> Checkpoint:
         """Take the checkpoint and make sure that this journal is the one it speaks of, no older than it."""
         checkpoint = self._writer.take()
+        end = self._recoveries.journal_end
         seen = self._wire.call(survey(self._keys, checkpoint.stream_id))
         found = assess(checkpoint, seen, self._wire.address.display)
         if not found.is_usable:
             raise NeedsRepair(found.message, hint=_HINT)
+        self._recoveries.settle_journal(end, Position(checkpoint.epoch, seen.seq))
+        if seen.mark.epoch == checkpoint.epoch and seen.mark.seq > checkpoint.sequence:
+            self._older = _Older(seen.mark.seq, checkpoint, time.monotonic())
+            _log.warning("the record is an older copy; the journal still has what it lacks", found=self._older.found)
         # What was read last may have been too much for the time there is.
         self._count = FIRST_ENTRIES
         self._again, self._again_until = _START, checkpoint.stream_id
@@ -133,7 +169,18 @@ class Recorder:
         span = stamp(done.checkpoint.stream_id) - stamp(entries[0].stream_id)
         self._publish(done.checkpoint, KEEP_MS + span)
         self._forget(done.finished.items(), stamp(entries[0].stream_id))
+        self._tell_replayed(done.checkpoint)
         return done.checkpoint
+
+    def _tell_replayed(self, reached: Checkpoint) -> None:
+        older = self._older
+        if older is None or reached.sequence < older.recorded:
+            return
+        self._older = None
+        entries, rows = reached.sequence - older.checkpoint.sequence, reached.rows - older.checkpoint.rows
+        told = f"{older.found}; replayed from the journal: {entries:,} entries with {rows:,} rows"
+        self._recoveries.note("repair", "record", told, length_ms=round((time.monotonic() - older.since) * 1000))
+        _log.warning("the record has again what it lacked", entries=entries, rows=rows)
 
     def _publish(self, checkpoint: Checkpoint, keep_ms: int) -> None:
         """Tell the watermark and trim the journal to *keep_ms* before it, by the clock where nothing more came.

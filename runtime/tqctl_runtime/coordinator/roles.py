@@ -68,7 +68,14 @@ def all_roles() -> list[RoleSpec]:
     from tqctl_runtime.coordinator.recorder import Recorder
 
     def recorder(tools: Tools) -> Role:
-        return Recorder(store=tools.store, wire=tools.wire, keys=tools.keys, term=tools.term, settings=tools.settings)
+        return Recorder(
+            store=tools.store,
+            wire=tools.wire,
+            keys=tools.keys,
+            term=tools.term,
+            settings=tools.settings,
+            recoveries=tools.recoveries,
+        )
 
     def pruner(tools: Tools) -> Role:
         return Pruner(store=tools.store, wire=tools.wire, term=tools.term, settings=tools.settings)
