@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tqctl.output import Column, View
-from tqctl_runtime.core.errors import Partial
+from tqctl_runtime.core.errors import Overtaken, Partial
 
 if TYPE_CHECKING:
     from tqctl.session import Session
@@ -25,15 +25,20 @@ _TOLD = 20
 _WORDS = {"requested": "asked to stop", "queued": "queued again"}
 
 
-def report(session: Session, changes: Sequence[Change], verb: str) -> None:
+def report(session: Session, changes: Sequence[Change], verb: str, *, overtaken: str | None = None) -> None:
     """Tell what became of each object; *verb* is a past participle such as ``cancelled``.
+
+    *overtaken* is what is said of objects that a filter chose and whose state then changed, which is no failure of
+    such a choice; None where the objects were named.
 
     Raises:
         TqctlError: the only object could not be changed.
         Partial: some of several could not.
     """
-    refused = [change for change in changes if change.error is not None]
-    if len(changes) == 1 and changes[0].error is not None:
+    failed = [change for change in changes if change.error is not None]
+    late = [change for change in failed if overtaken is not None and isinstance(change.error, Overtaken)]
+    refused = [change for change in failed if overtaken is None or not isinstance(change.error, Overtaken)]
+    if len(changes) == 1 and refused and changes[0].error is not None:
         raise changes[0].error
     if session.flags.output is not None or session.flags.fields:
         session.output.rows(
@@ -45,10 +50,10 @@ def report(session: Session, changes: Sequence[Change], verb: str) -> None:
     if len(refused) > _TOLD:
         session.note(f"… and {len(refused) - _TOLD:,} more refusals; -o json tells all")
     words = Counter(_WORDS.get(change.done, change.done) for change in changes if change.done)
-    if len(words) == 1:
-        verb_said = next(iter(words))
-    else:
-        verb_said = verb + "".join(f", {count:,} of them {word}" for word, count in words.items() if word != verb)
-    session.summary(len(changes) - len(refused), "task", verb_said, len(refused))
+    first = verb if verb in words or not words else next(iter(words))
+    said = [first, *(f"{count:,} {word}" for word, count in words.items() if word != first)]
+    if late:
+        said.append(f"{len(late):,} {overtaken}")
+    session.summary(words[first], "task", ", ".join(said), len(refused))
     if refused:
         raise Partial(f"{len(refused):,} of {len(changes):,} could not be {verb}")

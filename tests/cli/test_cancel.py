@@ -9,10 +9,13 @@ import pytest
 from tests.cli.conftest import Program
 from tests.contract.client_side import Side, side_of
 from tests.support.environment import Environment
+from tests.support.wait import wait_until
 from tqctl.session import Session
 from tqctl_runtime.client import Client
-from tqctl_runtime.core.states import State
+from tqctl_runtime.core.states import Outcome, State
+from tqctl_runtime.core.task import ErrorInfo
 from tqctl_runtime.inspector import Inspector
+from tqctl_runtime.record.filters import LetterFilter
 
 
 @pytest.fixture
@@ -110,12 +113,12 @@ def test_a_running_task_is_asked_to_stop_beside_the_waiting_ones(side: Side, pro
 
     said = program.done("task", "cancel", "--all", "--yes")
 
-    assert "3 tasks cancelled, 1 of them asked to stop" in said.err
+    assert "2 tasks cancelled, 1 asked to stop\n" in said.err
     assert side.look(running.id).is_cancel_requested
     assert sorted(states(side, ids)) == sorted([State.CANCELLED, State.CANCELLED, State.RUNNING])
 
 
-def test_what_ended_while_the_question_was_open_is_told_and_is_partial(
+def test_what_ended_while_the_question_was_open_is_counted_and_no_failure(
     side: Side, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(side, 3)
@@ -127,10 +130,56 @@ def test_what_ended_while_the_question_was_open_is_told_and_is_partial(
     monkeypatch.setattr(Session, "confirm", answer_late)
     said = program.run("task", "cancel", "--all", "-o", "json")
 
-    assert said.code == 7
-    assert f"{running.id} is succeeded" in said.err
+    assert said.code == 0
+    assert said.err == "2 tasks cancelled, 1 had ended meanwhile\n"
     assert {row["id"]: row["done"] for row in said.json}[running.id] is None
     assert sorted(str(row["done"]) for row in said.json) == ["None", "cancelled", "cancelled"]
+
+
+def test_a_named_task_that_ended_is_refused(side: Side, program: Program) -> None:
+    (ended,) = submit(side)
+    side.work()
+
+    said = program.run("task", "cancel", ended)
+
+    assert (said.code, f"task {ended} is succeeded and cannot be cancelled" in said.err) == (5, True)
+
+
+def test_a_task_that_only_the_record_has_is_told_as_that(side: Side, program: Program) -> None:
+    lost, _ = submit(side, 2)
+    wait_until(lambda: len(program.done("task", "list", "-o", "json").json) == 2, "both are recorded")
+    for name in ("st", "env"):
+        side.wire.command("HDEL", side.keys.build(name), lost)
+
+    said = program.run("task", "cancel", "--all", "--yes")
+
+    assert said.code == 7
+    assert f"{lost}: Redis does not know task {lost}, which is queued in the record: it cannot be cancelled" in said.err
+    assert "1 task cancelled, 1 refused" in said.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [("requeue", "1 task queued again, 1 were dead no longer"), ("discard", "1 task discarded, 1 were dealt with")],
+)
+def test_a_dead_letter_that_somebody_else_dealt_with_meanwhile_is_no_failure(
+    side: Side, program: Program, monkeypatch: pytest.MonkeyPatch, verb: str, told: str
+) -> None:
+    first, _ = submit(side, 2, max_retries=0)
+    for _ in range(2):
+        side.work(Outcome.FAILED, error=ErrorInfo("ValueError", "no"))
+    wait_until(lambda: len(program.done("dlq", "list", "-o", "json").json) == 2, "both are recorded")
+
+    def answer_late(*_: object) -> None:
+        with Inspector.open(side.settings) as other:
+            other.retry([first], who="somebody else")
+            wait_until(lambda: len(other.dead_letters(LetterFilter(), limit=5)) == 1, "it is recorded")
+
+    monkeypatch.setattr(Session, "confirm", answer_late)
+    said = program.run("dlq", verb, "--all")
+
+    assert said.code == 0
+    assert told in said.err
 
 
 def test_many_tasks_are_cancelled_in_chunks(side: Side, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:

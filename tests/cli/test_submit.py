@@ -260,7 +260,8 @@ def test_recorded_without_a_recorder_is_refused_and_queues_nothing(program: Prog
     error = json.loads(said.err)["error"]
     assert error["retryable"] is True
     assert error["retry_after"] > 0
-    assert "coordinator start" in error["hint"]
+    assert "nobody writes the record at the moment" in error["message"]
+    assert error["hint"].startswith("tqctl status says why")
 
 
 def test_without_a_recorder_submit_says_so(program: Program, broker: Broker) -> None:

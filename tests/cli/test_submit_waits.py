@@ -186,5 +186,5 @@ def test_a_batch_for_the_record_is_refused_before_anything_is_queued_where_nobod
     said = program.run("submit", "echo", "--batch", "-", "--durability", "recorded", stdin="".join(_LINES))
     assert said.code == 75
     assert "stopped after line 0: 0 tasks submitted" in said.err
-    assert "tqctl coordinator start" in said.err
+    assert "tqctl status says why" in said.err
     assert _waiting(broker) == 0

@@ -36,6 +36,7 @@ from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.inspector import Inspector
 from tqctl_runtime.observe import registry
 from tqctl_runtime.stack.state import Inhabitant
+from tqctl_runtime.worker.membership import closed_because
 
 HERE = platform.node()
 LEASE = 30_000
@@ -92,6 +93,19 @@ def test_a_namespace_that_nobody_ever_opened_says_so_and_what_opens_it(pair: Env
     assert type(found) is NotOpen
     assert "no coordinator has run on it" in found.message
     assert "tqctl coordinator start" in str(found.hint)
+
+
+def test_a_worker_that_waits_for_a_closed_namespace_tells_what_the_record_knows_of_it(stage: Stage) -> None:
+    closed = NotOpen("the namespace is not open")
+    stage.submit(1)
+    record(stage)
+    assert closed_because(stage.settings, closed) == closed.message
+    lose_everything(stage)
+
+    told = closed_because(stage.settings, closed)
+
+    assert told.startswith("the namespace is not open: Redis at ")
+    assert "lost its data: the record knows it up to entry 1 of epoch 1" in told
 
 
 def test_an_emptied_redis_is_told_with_what_the_record_knows_and_who_repairs_it(stage: Stage) -> None:

@@ -93,7 +93,8 @@ def requeue(
         if found:
             if len(found) > 1:
                 session.confirm(f"requeue {plural(len(found), 'task')}", found)
-            report(session, inspector.retry(found, who=who()), "queued again")
+            changes = inspector.retry(found, who=who())
+            report(session, changes, "queued again", overtaken=None if ids else "were dead no longer")
 
 
 @verb(app, "discard", examples="  tqctl dlq discard --error 'No such file' --yes")
@@ -111,7 +112,8 @@ def discard(
         found = _pick(session, inspector, ids, (handler, queue, error), is_all=everything)
         if found:
             session.confirm(f"discard {plural(len(found), 'dead letter')}", found)
-            report(session, inspector.discard(found, who=who()), "discarded")
+            changes = inspector.discard(found, who=who())
+            report(session, changes, "discarded", overtaken=None if ids else "were dealt with meanwhile")
 
 
 _Filters = tuple[str | None, str | None, str | None]

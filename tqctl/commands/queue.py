@@ -15,7 +15,6 @@ from tqctl.session import open_session
 from tqctl.text import plural
 
 if TYPE_CHECKING:
-    from tqctl.session import Session
     from tqctl_runtime.inspector import Inspector
 
 
@@ -94,9 +93,11 @@ def pause(
     for_ms = parse_duration_ms(duration) if duration is not None else 0
     with session.inspector() as inspector:
         for name in check_names(names):
-            _note_unused(session, inspector, name)
+            doubt = _doubt(inspector, name)
             until = inspector.pause(name, for_ms=for_ms, reason=reason, who=who())
             session.note(f"queue {name} is paused " + (f"until {iso(until)}" if until else "until it is resumed"))
+            if doubt is not None:
+                session.note(doubt)
 
 
 @verb(app, "resume")
@@ -135,8 +136,8 @@ def check_names(names: list[str]) -> list[str]:
     return names
 
 
-def _note_unused(session: Session, inspector: Inspector, name: str) -> None:
-    """Say where neither a task, a worker nor a handler has named queue *name*: it may be mistyped."""
+def _doubt(inspector: Inspector, name: str) -> str | None:
+    """What to say where neither a task, a worker nor a handler has named queue *name*: it may be mistyped."""
     from tqctl_runtime.core.errors import NotFound, RecordUnavailable
 
     named = {str(row["queue"]) for row in inspector.handlers() if row.get("queue")}
@@ -145,6 +146,8 @@ def _note_unused(session: Session, inspector: Inspector, name: str) -> None:
             inspector.queue(name)
     except NotFound:
         near = get_close_matches(name, {*named, *(queue.name for queue in inspector.queues())}, n=3, cutoff=0.5)
-        session.note(f"nothing has used queue {name} yet" + (f"; near: {', '.join(near)}" if near else ""))
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        return f"{meant}nothing has used queue {name} yet; to take it back: tqctl queue resume {name}"
     except RecordUnavailable:
-        return
+        return None
+    return None

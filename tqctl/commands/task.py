@@ -292,7 +292,8 @@ def cancel(
         else:
             if len(found) > 1 or not ids:
                 session.confirm(f"cancel {plural(len(found), 'task')}", sample(inspector, found))
-            report(session, cancel_all(session, inspector, found, reason), "cancelled")
+            changes = cancel_all(session, inspector, found, reason)
+            report(session, changes, "cancelled", overtaken=None if ids else "had ended meanwhile")
 
 
 @verb(app, "retry", examples="  tqctl task retry 7K3Q9F2")

@@ -79,7 +79,7 @@ def translate_error(message: str, folder: str = "") -> TqctlError:
     if word == "NOEPOCH":
         return NotOpen(
             "the namespace is not open: no coordinator has started on it yet, or it is being repaired",
-            hint="tqctl up --detach, or: tqctl coordinator start",
+            hint="tqctl status says why and what helps",
         )
     if word == "WENTBACK":
         return StoresDiffer(rest, hint="tqctl doctor --repair -n")

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.checks.finding import Finding, ok, problem
+from tqctl_runtime.checks.pairing import SETTINGS_HINT
 from tqctl_runtime.checks.scene import Scene
+from tqctl_runtime.checks.situation import DOUBTFUL
 
 
 def check(scene: Scene) -> Iterator[Finding]:
@@ -20,9 +22,11 @@ def check(scene: Scene) -> Iterator[Finding]:
         yield problem(scene.disk_error.message, scene.disk_error.hint or "look for free disk space: df -h")
     address = BrokerAddress.of(scene.settings).display
     if scene.opened is None:
+        # Another Redis than the record's: whatever is started here ends at once.
+        is_doubtful = scene.standing is not None and scene.standing.situation in DOUBTFUL
         yield problem(
             f"namespace {scene.settings.namespace!r} at {address} is not open",
-            "tqctl up --detach, or: tqctl coordinator start",
+            SETTINGS_HINT if is_doubtful else "tqctl up --detach, or: tqctl coordinator start",
         )
         return
     yield ok(f"{address} answers, namespace {scene.settings.namespace!r} is open in epoch {scene.opened[0]}")

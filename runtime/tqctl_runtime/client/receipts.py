@@ -127,9 +127,9 @@ def unwritable(error: BrokerCannotWrite) -> Busy:
 def no_recorder() -> NoRecorder:
     """The error for an explicit ``recorded`` that nobody could keep."""
     return NoRecorder(
-        "nothing was queued: no recorder is running, so the task could not be recorded",
+        "nothing was queued: nobody writes the record at the moment, so the task could not be recorded",
         retry_after=5.0,
-        hint="tqctl coordinator start, or submit with --durability accepted",
+        hint="tqctl status says why; or submit with --durability accepted",
     )
 
 

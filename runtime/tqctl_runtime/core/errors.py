@@ -76,6 +76,10 @@ class Conflict(TqctlError):
     code = "conflict"
 
 
+class Overtaken(Conflict):
+    """Its state does not permit this any more: it ended, or somebody else changed it."""
+
+
 class Declined(TqctlError):
     """A confirmation was refused, or was needed and nobody could be asked."""
 

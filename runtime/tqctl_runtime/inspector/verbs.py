@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker import calls
 from tqctl_runtime.client.outcomes import no_such_task
-from tqctl_runtime.core.errors import Conflict, RecordUnavailable, TqctlError
-from tqctl_runtime.core.states import State
+from tqctl_runtime.core.errors import Conflict, Overtaken, RecordUnavailable, TqctlError
+from tqctl_runtime.core.states import FINAL, State
 from tqctl_runtime.inspector.models import Change
 from tqctl_runtime.record.filters import LetterFilter
 
@@ -42,7 +42,8 @@ def cancel(live: Live, store: Store, ids: Sequence[str], *, reason: str, who: st
             elif code == calls.REQUESTED:
                 changes.append(Change(task_id, "requested"))
             else:
-                changes.append(Change(task_id, error=_too_late(task_id, states.get(task_id), "cancelled")))
+                state = states.get(task_id)
+                changes.append(Change(task_id, error=_too_late(task_id, state, code, "cancelled")))
     return changes
 
 
@@ -59,7 +60,7 @@ def retry(live: Live, store: Store, ids: Sequence[str], *, who: str) -> list[Cha
         codes |= _retry(live, revived, who)
         states = _states(live, store, [item for item, code in codes.items() if code != calls.DONE])
         for task_id, code in codes.items():
-            error = None if code == calls.DONE else _too_late(task_id, states.get(task_id), "retried")
+            error = None if code == calls.DONE else _too_late(task_id, states.get(task_id), code, "retried")
             changes.append(Change(task_id, None if error else "queued", error))
     return changes
 
@@ -96,7 +97,7 @@ def discard(live: Live, store: Store, ids: Sequence[str], *, reason: str, who: s
         if wanted:
             live.change(calls.discard(live.keys, wanted, reason=reason, who=who))
         for task_id in part:
-            error = None if task_id in letters_open else Conflict(f"task {task_id} has no open dead letter")
+            error = None if task_id in letters_open else Overtaken(f"task {task_id} has no open dead letter")
             changes.append(Change(task_id, None if error else "discarded", error))
     return changes
 
@@ -113,7 +114,10 @@ def _states(live: Live, store: Store, ids: list[str]) -> dict[str, State]:
         return found
 
 
-def _too_late(task_id: str, state: State | None, verb: str) -> TqctlError:
+def _too_late(task_id: str, state: State | None, code: int, verb: str) -> TqctlError:
     if state is None:
         return no_such_task(task_id)
-    return Conflict(f"task {task_id} is {state} and cannot be {verb}", hint=f"tqctl task show {task_id}")
+    if code == calls.ABSENT and state not in FINAL:
+        said = f"Redis does not know task {task_id}, which is {state} in the record: it cannot be {verb}"
+        return Conflict(said, hint="tqctl doctor --repair -n")
+    return Overtaken(f"task {task_id} is {state} and cannot be {verb}", hint=f"tqctl task show {task_id}")

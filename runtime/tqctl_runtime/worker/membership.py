@@ -14,7 +14,7 @@ from tqctl_runtime.broker.link import Link
 from tqctl_runtime.broker.worker_calls import register
 from tqctl_runtime.config import PREFIX
 from tqctl_runtime.core.clock import boot_seconds, now_ms
-from tqctl_runtime.core.errors import BrokerUnavailable
+from tqctl_runtime.core.errors import BrokerUnavailable, NotOpen, TqctlError
 from tqctl_runtime.core.ids import new_id
 from tqctl_runtime.core.needs import KNOWN_NEEDS
 from tqctl_runtime.core.settings import Settings
@@ -29,6 +29,19 @@ _LONGEST_PAUSE = 1.0
 def secrets_of(settings: Settings) -> dict[str, str]:
     """What handlers may be given here, by the name they ask for."""
     return {name: value for name in KNOWN_NEEDS if (value := settings.need(name)) is not None}
+
+
+def closed_because(settings: Settings, error: NotOpen) -> str:
+    """*error* with what keeps the namespace closed, where the record can be read from here."""
+    # Only a worker that waits pays for what reading the record loads.
+    from tqctl_runtime.checks.scene import Scene
+
+    try:
+        with Scene(settings) as scene:
+            found = scene.standing
+    except TqctlError:
+        return error.message
+    return error.message if found is None or found.is_usable else f"{error.message}: {found.message}"
 
 
 class Membership:
@@ -105,7 +118,7 @@ class Membership:
 
     async def _register(self, worker: str, is_over: Callable[[], bool], *, is_first: bool) -> tuple[bool, float] | None:
         """Whether *worker* is a member, and when the answered call began; None once *is_over*."""
-        pause, reminder = 0.1, Reminder()
+        pause, reminder, has_waited = 0.1, Reminder(), False
         while not is_over():
             start = boot_seconds()
             lease, info = self._settings.lease, self.info()
@@ -117,7 +130,11 @@ class Membership:
                 # It may have been carried out, and the lease that it took may be over before the next one arrives.
                 is_first = False
                 if reminder.is_due(error.message, start):
-                    log.warning("waiting for the broker: %s; to check: tqctl doctor", error.message)
+                    why = error.message
+                    if has_waited and isinstance(error, NotOpen):
+                        why = await asyncio.to_thread(closed_because, self._settings, error)
+                    log.warning("waiting for the broker: %s; to check: tqctl doctor", why)
+                    has_waited = True
             else:
                 self._obstacle = None
                 return is_member, start
