@@ -114,4 +114,11 @@ def _tell(error: Exception, flags: Flags, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    if exit_code == INTERRUPTED:
+        # Under -m CPython takes an interrupt that came in an exec() of text, as dataclasses make them, for unhandled
+        # also where it is handled further out, and would end by the signal in place of the code.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)

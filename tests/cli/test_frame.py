@@ -315,6 +315,25 @@ def test_version_does_not_even_load_typer(program: Program) -> None:
     )
 
 
+_INTERRUPTED = """
+import runpy
+import tqctl.cli
+
+class Interrupted:
+    def main(self, *words, **options):
+        exec("raise KeyboardInterrupt")
+
+tqctl.cli.build = Interrupted
+runpy.run_module("tqctl", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_an_interrupt_ends_with_its_code_also_where_it_came_in_text_that_was_executed(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(_INTERRUPTED)
+    words = [sys.executable, "-m", "interrupted"]
+    assert subprocess.run(words, cwd=tmp_path, check=False, env=_env()).returncode == 130
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_fresh(program: Program, shell: str) -> None:
     names = {"bash": "tqctl.bash", "zsh": "_tqctl", "fish": "tqctl.fish"}
