@@ -57,7 +57,12 @@ def test_a_submit_is_recorded_while_a_coordinator_runs_and_says_at_once_that_it_
 ) -> None:
     coordinator = pair.start("coordinator", "start")
     submit = ("submit", "echo", "-p", "message=hi", "--unchecked")
-    wait_until(lambda: "not recorded" not in pair.run(*submit).stderr, "somebody records", interval=0.5)
+
+    def is_recorded() -> bool:
+        said = pair.run(*submit)
+        return said.returncode == 0 and "not recorded" not in said.stderr
+
+    wait_until(is_recorded, "somebody records", interval=0.5)
     assert pair.run(*submit, "--durability", "recorded").returncode == 0
     coordinator.send_signal(signal.SIGTERM)
     assert coordinator.wait(30) == 0
