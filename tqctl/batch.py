@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tqctl.sending import unknown
+from tqctl.terminated import undisturbed
 from tqctl.wish import Wish, wish_of_line
 from tqctl_runtime.broker.calls import CHUNK
 from tqctl_runtime.client.receipts import IN_FLIGHT
@@ -18,7 +19,7 @@ from tqctl_runtime.core.submission import Submission
 
 if TYPE_CHECKING:
     from tqctl.patience import Patience, Sender
-    from tqctl_runtime.client.receipts import Durability, Posted
+    from tqctl_runtime.client.receipts import Durability, Posted, Receipt
 
 #: Bytes of payloads in one call at most, so that one call stays short for everybody else on the broker.
 _CHUNK_BYTES = 4 * 2**20
@@ -153,25 +154,41 @@ class Batch:
         self._events.refused(number, why)
 
     def _send(self, chunk: list[tuple[int, Submission]]) -> None:
-        left = self._without_standing(chunk)
+        known, left = self._part_standing(chunk)
+        posted, line = None, chunk[-1][0]
+        answers: list[tuple[int, Submission, Receipt]] = []
         if left:
             posted = self._patience.post(self._sender, [item for _, item in left], self._durability)
-            self._flying.append((posted, chunk[-1][0]))
-            self._count(left, posted)
-        self.report.reached = chunk[-1][0]
+            answers = [(*one, answer) for one, answer in zip(left, posted.receipts(), strict=True)]
+        # An interrupt between these would tell of a line and of tasks that do not fit.
+        with undisturbed():
+            if posted is not None:
+                self._flying.append((posted, line))
+            self._count(known, answers)
+            self.report.reached = line
+        self._tell(known, answers)
         self._settle(IN_FLIGHT)
 
-    def _count(self, sent: list[tuple[int, Submission]], posted: Posted) -> None:
+    def _count(self, known: list[tuple[int, str]], answers: list[tuple[int, Submission, Receipt]]) -> None:
         report = self.report
-        for (number, item), answer in zip(sent, posted.receipts(), strict=True):
+        report.repeated += len(known)
+        report.ids += [task_id for _, task_id in known]
+        for _, item, answer in answers:
             if answer.is_conflict:
-                self._refuse(number, f"the idempotency key belongs to other work: {answer.id}")
                 continue
             report.submitted += answer.state is not None
             report.repeated += answer.is_known or answer.is_duplicate
             report.ids.append(answer.id)
             report.pairs.add((item.handler, item.queue))
-            self._events.accepted(number, answer.id)
+
+    def _tell(self, known: list[tuple[int, str]], answers: list[tuple[int, Submission, Receipt]]) -> None:
+        for number, task_id in known:
+            self._events.accepted(number, task_id)
+        for number, _, answer in answers:
+            if answer.is_conflict:
+                self._refuse(number, f"the idempotency key belongs to other work: {answer.id}")
+            else:
+                self._events.accepted(number, answer.id)
 
     def _settle(self, most: int) -> None:
         """Wait for the record of the calls that were posted first, until *most* are left."""
@@ -183,20 +200,22 @@ class Batch:
             if self.report.is_recorded:
                 self.report.recorded = line
 
-    def _without_standing(self, chunk: list[tuple[int, Submission]]) -> list[tuple[int, Submission]]:
+    def _part_standing(
+        self, chunk: list[tuple[int, Submission]]
+    ) -> tuple[list[tuple[int, str]], list[tuple[int, Submission]]]:
+        """(line and id of what is submitted already, what is left to submit); other work in its place is refused."""
         if self._standing is None:
-            return chunk
+            return [], chunk
         known = self._standing([item.id for _, item in chunk])
+        same = []
         for number, item in chunk:
             if item.id not in known:
                 continue
-            if known[item.id] != (item.handler, load_json(item.payload, limit=len(item.payload))):
+            if known[item.id] == (item.handler, load_json(item.payload, limit=len(item.payload))):
+                same.append((number, item.id))
+            else:
                 self._refuse(number, _OTHER_WORK)
-                continue
-            self.report.repeated += 1
-            self.report.ids.append(item.id)
-            self._events.accepted(number, item.id)
-        return [(number, item) for number, item in chunk if item.id not in known]
+        return same, [(number, item) for number, item in chunk if item.id not in known]
 
 
 def numbered_lines(stream: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None]]:

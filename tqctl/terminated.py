@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, for work that must say something before it ends."""
+"""SIGTERM as an exception, for work that must say something before it ends; and steps that no signal parts."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ def raising_terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait in this thread until the end of a few steps that belong together and never block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
