@@ -150,20 +150,19 @@ def test_async_tasks_whose_executor_dies_are_suspects_and_run_alone_next(world: 
     assert world.outcomes(deadly) == ["interrupted", "died", "died", "died"]
 
 
-def test_one_suspect_runs_at_a_time_though_places_are_free(world: World, tmp_path: Path) -> None:
-    """Of two that run at once in a worker that dies, neither could be told from the other."""
+def test_suspects_run_beside_each_other_and_each_alone_in_its_executor(world: World, tmp_path: Path) -> None:
+    """Else the long tasks of a lost worker would come back one after another."""
     world.worker(concurrency=4)
     when, started, until = tmp_path / "when", tmp_path / "started", tmp_path / "until"
     (deadly,) = world.submit("async_leave", {"when": str(when)}, priority=3)
     held = world.submit("async_hold", {"started": str(started), "until": str(until)}, count=2)
     world.until_state(State.RUNNING, deadly, *held)
     when.touch()
-    world.until(lambda: len(lines_of(started)) == 3, "a second start")
-    world.until_state(State.SUCCEEDED, *world.submit("child", {"number": 1}, count=20))
-    assert sorted(task.state for task in world.look(*held)) == [State.QUEUED, State.RUNNING]
+    world.until_state(State.DEAD, deadly)
+    world.until_state(State.RUNNING, *held)
+    assert [(task.attempts, task.deaths) for task in world.look(*held)] == [(2, 0)] * 2
     until.touch()
     world.until_state(State.SUCCEEDED, *held)
-    world.until_state(State.DEAD, deadly)
 
 
 @pytest.mark.parametrize("handler", ["hold", "overlapping_hold"])

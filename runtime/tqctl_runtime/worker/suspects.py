@@ -1,4 +1,4 @@
-"""Tasks under suspicion: one at a time at a worker, alone in its executor, so that the next death names the culprit."""
+"""Tasks under suspicion: each is told to the broker before it starts, and runs alone in its executor."""
 
 from __future__ import annotations
 
@@ -14,33 +14,29 @@ _AGAIN_MS = 1_000
 
 
 class Suspects:
-    """The one suspect of a worker: the broker hears of its start, then it runs.
+    """Starts suspects one after another: the broker hears of the start, then the task runs.
 
-    In this order, so that its start is what is charged should the whole worker die of it.
+    In this order, so that its start is what is charged should the whole worker die of it. Several may run at once,
+    or what a lost worker ran would come back one task at a time.
     """
 
     def __init__(self, pool: Pool, end: Callable[[Ended], None]) -> None:
         self._pool = pool
         self._end = end
-        self._held: Held | None = None
-        self._is_waiting = False
-
-    @property
-    def waiting(self) -> Held | None:
-        """The suspect that was claimed and does not run yet."""
-        return self._held if self._is_waiting else None
+        #: The suspect that was claimed and does not run yet.
+        self.waiting: Held | None = None
 
     @property
     def is_wanted(self) -> bool:
         """Whether one could be run alone now."""
-        return (self._held is None or self._held.is_over) and self._pool.free > 0
+        return self.waiting is None and self._pool.free > 0
 
     def add(self, held: Held) -> None:
         """Take the claimed suspect *held*."""
-        if self._held is not None and not self._held.is_over:
-            self._end(Ended(held, Outcome.RELEASED, _AGAIN_MS, reason="another suspect is here"))
+        if self.waiting is not None:
+            self._end(Ended(held, Outcome.RELEASED, _AGAIN_MS, reason="another suspect is about to start"))
             return
-        self._held, self._is_waiting = held, True
+        self.waiting = held
 
     def untold(self, now: float) -> list[Held]:
         """The suspect that starts once the broker has heard of it: its start counts from *now*."""
@@ -54,7 +50,7 @@ class Suspects:
         """The broker has heard that *held* starts: run it, if it is the one that waits."""
         if held is not self.waiting:
             return
-        self._is_waiting = False
+        self.waiting = None
         if held.doom or not may_start or not self._pool.run_alone(held):
             again = 0 if held.doom else _AGAIN_MS
             self._end(Ended(held, Outcome.RELEASED, again, reason="no executor for it alone"))
@@ -63,6 +59,6 @@ class Suspects:
         """Give back the one that waits, or let go of it for *doom*."""
         held = self.waiting
         if held is not None:
-            self._is_waiting = False
+            self.waiting = None
             held.doom = held.doom or doom
             self._end(Ended(held, Outcome.RELEASED, reason=reason))
