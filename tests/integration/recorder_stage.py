@@ -37,11 +37,11 @@ class Stage:
     requests: int = 0
     closing: ExitStack = field(default_factory=ExitStack)
 
-    def elect(self, holder: str) -> int:
+    def elect(self, holder: str, lease_ms: int = LEASE) -> int:
         """A new term for *holder*, with the lease in Redis."""
         term = self.store.next_term(leader_calls.COORDINATOR, holder)
         self.redis.hdel(self.keys.build("lead"), leader_calls.COORDINATOR)
-        call = leader_calls.elect(self.keys, role=leader_calls.COORDINATOR, holder=holder, term=term, lease_ms=LEASE)
+        call = leader_calls.elect(self.keys, role=leader_calls.COORDINATOR, holder=holder, term=term, lease_ms=lease_ms)
         assert self.wire.call(call).is_leader
         return term
 

@@ -18,8 +18,9 @@ from tests.support.environment import Environment
 from tests.support.wait import wait_until
 from tqctl_runtime import stack
 from tqctl_runtime.broker import worker_calls
-from tqctl_runtime.broker.leader_calls import RECORDER, coordinator_beat
+from tqctl_runtime.broker.leader_calls import RECORDER, coordinator_beat, publish
 from tqctl_runtime.broker.repair_calls import close_gate
+from tqctl_runtime.broker.views import overview
 from tqctl_runtime.checks import Scene
 from tqctl_runtime.checks.situation import record_place_of
 from tqctl_runtime.core.clock import now_ms
@@ -33,6 +34,7 @@ from tqctl_runtime.core.errors import (
     UnderRepair,
 )
 from tqctl_runtime.core.settings import Settings
+from tqctl_runtime.doctor import run_checks
 from tqctl_runtime.inspector import Inspector
 from tqctl_runtime.observe import registry
 from tqctl_runtime.stack.state import Inhabitant
@@ -208,6 +210,60 @@ def test_a_leader_that_cannot_record_is_told_with_its_reason(stage: Stage) -> No
     assert "the recorder cannot work: PostgreSQL: connection refused" in found.message
 
 
+#: Longer than rows may wait for a recorder that works, ms.
+LONG = 20_000
+
+
+def wait_in_vain(stage: Stage, *, moved_ago: int = LONG) -> None:
+    """A recorder gives a sign of life now, recorded a row *moved_ago* ms ago; the next one waits for long."""
+    stage.redis.hset(stage.keys.meta, "rows", 1)
+    stage.redis.xadd(stage.keys.build("journal"), {"e": 1, "s": 1, "r": b""}, id=f"{now_ms() - LONG}-0")
+    at = {"epoch": 1, "seq": 0, "sid": "0-0", "rows": 0, "at": now_ms(), "moved": now_ms() - moved_ago}
+    stage.redis.hset(stage.keys.build("wm"), mapping=at)
+
+
+def test_a_recorder_that_lives_and_records_nothing_while_rows_wait_for_long_is_no_success(stage: Stage) -> None:
+    lead(stage)
+    wait_in_vain(stage)
+
+    found = trouble(stage.settings)
+
+    assert type(found) is RecordUnavailable
+    assert "the recorder gives signs of life and has recorded nothing for 20" in found.message
+
+
+def test_what_such_a_recorder_says_of_its_last_try_is_told(stage: Stage) -> None:
+    lead(stage, "PostgreSQL: lock timeout")
+    wait_in_vain(stage)
+
+    assert "the recorder cannot work: PostgreSQL: lock timeout" in trouble(stage.settings).message
+
+
+def test_a_recorder_that_catches_up_is_ready_however_old_the_oldest_row_is(stage: Stage) -> None:
+    lead(stage, "PostgreSQL: connection refused")
+    wait_in_vain(stage, moved_ago=100)
+
+    assert stack.status(stage.settings).trouble is None
+
+
+def test_the_watermark_tells_since_when_it_stands(stage: Stage) -> None:
+    def told(seq: int, now: int) -> int:
+        call = publish(stage.keys, term=term, epoch=1, seq=seq, stream_id="0-0", rows=seq, size=0, keep_ms=1, now=now)
+        stage.wire.call(call)
+        return stage.wire.call(overview(stage.keys)).moved_at
+
+    term = stage.elect("coo_lead")
+    stage.submit(2)
+    start = now_ms()
+
+    assert [told(0, start), told(0, start + 1_000), told(1, start + 2_000), told(1, start + 3_000)] == [
+        start,
+        start,
+        start + 2_000,
+        start + 2_000,
+    ]
+
+
 def test_processes_of_this_machine_are_shown_also_while_the_broker_is_away(pair: Environment) -> None:
     settings = replace(pair.settings(), redis_url="redis://127.0.0.1:1/0")
     registry.folder(settings).mkdir(parents=True)
@@ -308,6 +364,51 @@ def test_a_suspended_coordinator_is_shown_and_named_as_the_reason_why_nobody_lea
         assert found.hint == f"kill -CONT {child.pid}"
         with Inspector.open(stage.settings) as inspector:
             assert [one.state for one in inspector.coordinators()] == ["suspended"]
+
+
+def lead_as_child(stage: Stage, pid: int, recorder_trouble: str | None) -> None:
+    stage.elect("coo_child")
+    info = {"name": "child", "host": HERE, "pid": pid, "version": "1", "roles": {RECORDER: recorder_trouble}}
+    stage.wire.call(coordinator_beat(stage.keys, "coo_child", info))
+
+
+def findings(stage: Stage, check: str) -> list[tuple[str, str]]:
+    return [(one.message, one.hint) for one in run_checks(stage.settings) if one.check == check]
+
+
+def test_a_leader_that_is_suspended_is_told_before_what_it_said_last(stage: Stage) -> None:
+    with registered_child(stage.settings, "coordinator") as child:
+        lead_as_child(stage, child.pid, "PostgreSQL: connection refused")
+        assert "PostgreSQL" in trouble(stage.settings).message
+        child.send_signal(signal.SIGSTOP)
+        wait_until(lambda: of_child(stage).state == "suspended", "the stop is seen")
+
+        found = trouble(stage.settings)
+
+        assert type(found) is Unavailable
+        assert found.message.startswith(f"child (pid {child.pid}) is suspended")
+        assert found.hint == f"kill -CONT {child.pid}"
+        for check in ("coordinator", "recorder lag"):
+            assert [hint for _, hint in findings(stage, check)] == [f"kill -CONT {child.pid}"]
+
+
+@pytest.mark.parametrize("has_lease", [True, False])
+def test_a_leader_that_ended_without_a_word_is_told_so_with_the_command_that_brings_one_back(
+    stage: Stage, has_lease: bool
+) -> None:
+    with registered_child(stage.settings, "coordinator") as child:
+        lead_as_child(stage, child.pid, "PostgreSQL: connection refused")
+        if not has_lease:
+            stage.elect("coo_child", lease_ms=1)
+        child.kill()
+        child.wait()
+
+        found = trouble(stage.settings)
+
+        assert type(found) is Unavailable
+        assert found.message.startswith(f"coordinator child (pid {child.pid}) ended without a word: ")
+        assert found.hint == "tqctl coordinator start"
+        assert findings(stage, "coordinator") == [(found.message, found.hint)]
 
 
 def test_a_pid_of_another_host_or_of_no_registered_process_is_never_judged(stage: Stage) -> None:

@@ -10,20 +10,25 @@ from tqctl_runtime.broker.leader_calls import COORDINATOR, RECORDER, read_journa
 from tqctl_runtime.broker.views import Overview
 from tqctl_runtime.core.clock import format_duration
 
+#: A transaction of the recorder takes less, also on a slow database, ms.
+_STUCK_MS = 15_000
+
 
 class Lag(NamedTuple):
     """What is decided and not recorded: journal *rows* and *bytes*, and the age of the oldest in *ms*.
 
-    *silent_ms* is since when the recorder gave no sign, None where it does or never did; *trouble* is what it says that
-    it cannot work for. *has_leader*: a coordinator leads. Submits are refused where *is_memory_short*, and by the first
-    mark where *is_busy*; *is_stopped*: by the second mark no task is claimed. *record* is where the leader says that it
-    records to.
+    *silent_ms* is since when the recorder gave no sign, None where it does or never did; *stuck_ms* is how long
+    rows wait and none is recorded, None where that may be one slow transaction; *trouble* is what the recorder says
+    that it cannot work for. *has_leader*: a coordinator leads. Submits are refused where *is_memory_short*, and by
+    the first mark where *is_busy*; *is_stopped*: by the second mark no task is claimed. *record* is where the
+    leader says that it records to.
     """
 
     rows: int
     bytes: int
     ms: int
     silent_ms: int | None
+    stuck_ms: int | None
     has_leader: bool
     trouble: str | None
     is_memory_short: bool
@@ -49,6 +54,8 @@ class Lag(NamedTuple):
             return f"the recorder cannot work: {self.trouble}"
         if self.silent_ms is not None:
             return f"the recorder gave no sign for {format_duration(self.silent_ms)}"
+        if self.stuck_ms is not None:
+            return f"the recorder gives signs of life and has recorded nothing for {format_duration(self.stuck_ms)}"
         return None
 
     @property
@@ -84,6 +91,8 @@ def lag_of(overview: Overview, oldest_at: int) -> Lag:
     info = overview.coordinators.get(leader.holder, {}) if leader is not None else {}
     last = overview.watermark.at
     is_silent = not overview.is_recorder_alive
+    waited = min(now - oldest_at, now - overview.moved_at) if rows and oldest_at and overview.moved_at else 0
+    is_stuck = waited > _STUCK_MS
 
     def beyond(mark: str) -> bool:
         wanted_rows, wanted_bytes = meta.get(f"{mark}_rows"), meta.get(f"{mark}_bytes")
@@ -94,9 +103,10 @@ def lag_of(overview: Overview, oldest_at: int) -> Lag:
         bytes=size,
         ms=max(now - oldest_at, 0) if oldest_at and rows else 0,
         silent_ms=now - last if is_silent and last else None,
+        stuck_ms=waited if is_stuck else None,
         has_leader=has_leader,
-        # What it said last is old news once it gave a sign of life.
-        trouble=dict(info.get("roles", {})).get(RECORDER) if is_silent else None,
+        # What it said last is old news once it gave a sign of life, unless rows wait all the same.
+        trouble=dict(info.get("roles", {})).get(RECORDER) if is_silent or is_stuck else None,
         is_memory_short=meta.get("memory_busy") == "1",
         is_busy=beyond("busy"),
         is_stopped=beyond("stop"),

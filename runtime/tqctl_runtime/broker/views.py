@@ -171,14 +171,15 @@ class Leader(NamedTuple):
 class Overview(NamedTuple):
     """The live figures of a namespace; instants are ms by the server's clock.
 
-    *recorded_to* is the stream id of the last journal entry that is recorded; *coordinators* is what each said last,
-    with ``seen_at``, the instant.
+    *recorded_to* is the stream id of the last journal entry that is recorded, *moved_at* when that was told first, 0
+    where it is not known; *coordinators* is what each said last, with ``seen_at``, the instant.
     """
 
     now: int
     meta: dict[str, str]
     watermark: Watermark
     recorded_to: str
+    moved_at: int
     counters: dict[str, int]
     scheduled: int
     first_due: int
@@ -232,6 +233,7 @@ def _read_overview(reply: list[Any]) -> Overview:
             mark.get("at", 0),
         ),
         recorded_to=text(told.get("sid", b"")) or "0-0",
+        moved_at=mark.get("moved", 0),
         counters={name: int(value) for name, value in pairs(reply[3]).items()},
         scheduled=reply[4],
         first_due=int(float(reply[5] or 0)),

@@ -27,6 +27,10 @@ def check(scene: Scene) -> Iterator[Finding]:
     if leader is None or leader.until <= overview.now:
         yield nobody_leads(scene.settings, overview)
         return
+    still = leader_is_still(scene.settings, overview)
+    if still is not None:
+        yield still
+        return
     info = overview.coordinators.get(leader.holder, {})
     place = f"{info.get('name', leader.holder)} on {info.get('host', 'an unknown host')}"
     into = f" and records into {info['record']}" if info.get("record") else ""
@@ -35,6 +39,20 @@ def check(scene: Scene) -> Iterator[Finding]:
         # What the recorder said last is old news once it gave a sign of life.
         if trouble and not (role == RECORDER and overview.is_recorder_alive):
             yield problem(f"{role} cannot work: {trouble}", "tqctl status --logs coordinator")
+
+
+def leader_is_still(settings: Settings, overview: Overview) -> Finding | None:
+    """That the kernel holds or has ended who led last, so that what it said last is no news; None where it does not."""
+    last = overview.leaders.get(COORDINATOR)
+    info = overview.coordinators.get(last.holder, {}) if last is not None else {}
+    pid = info.get("pid")
+    state = registry.kernel_state(settings, "coordinator", info.get("host"), pid)
+    told = f"{info.get('name')} (pid {pid})"
+    if state == registry.SUSPENDED:
+        return problem(f"{told} is suspended: {_HARM}", f"kill -CONT {pid}")
+    if state == registry.ENDED:
+        return problem(f"coordinator {told} ended without a word: {_HARM}", "tqctl coordinator start")
+    return None
 
 
 def nobody_leads(settings: Settings, overview: Overview) -> Finding:
@@ -47,6 +65,9 @@ def nobody_leads(settings: Settings, overview: Overview) -> Finding:
     for child in registry.living(settings):
         if child.role == "coordinator" and child.is_suspended:
             return problem(f"{child.name} (pid {child.pid}) is suspended: {_HARM}", f"kill -CONT {child.pid}")
+    still = leader_is_still(settings, overview)
+    if still is not None:
+        return still
     if not overview.coordinators:
         return problem(f"no coordinator runs: {_HARM}", "tqctl up --detach, or: tqctl coordinator start")
     holder = last.holder if last is not None and last.holder in overview.coordinators else min(overview.coordinators)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tqctl_runtime.broker.lag import lag_of, oldest_missing
+from tqctl_runtime.checks.coordinator import leader_is_still
 from tqctl_runtime.checks.finding import Finding, ok, problem, skipped
 from tqctl_runtime.checks.scene import Scene
 
@@ -21,7 +22,10 @@ def check(scene: Scene) -> Iterator[Finding]:
     oldest = scene.wire.call(oldest_missing(scene.keys, overview)) if scene.wire and overview.lag_rows > 0 else 0
     lag = lag_of(overview, oldest)
     behind = lag.behind or "nothing behind"
-    if lag.cause is not None:
+    still = leader_is_still(scene.settings, overview)
+    if still is not None:
+        yield problem(f"{still.message}; {behind}", still.hint)
+    elif lag.cause is not None:
         yield problem(f"nothing is recorded: {lag.cause}; {behind}", "tqctl status --logs coordinator")
     elif lag.rows > _ROWS:
         yield problem(f"{behind}: the recorder cannot keep up", "look at the load of the database")

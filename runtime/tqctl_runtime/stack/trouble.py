@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tqctl_runtime.broker.repair_calls import survey
-from tqctl_runtime.checks.coordinator import nobody_leads
+from tqctl_runtime.checks.coordinator import leader_is_still, nobody_leads
 from tqctl_runtime.checks.pairing import SETTINGS_HINT
 from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Situation, differ, place_of, record_place_of, under_repair
 from tqctl_runtime.core.errors import (
@@ -33,6 +33,9 @@ def trouble_of(scene: Scene, lag: Lag | None) -> TqctlError | None:
     if scene.disk_error is not None:
         return scene.disk_error
     if lag is not None and lag.has_leader:
+        still = leader_is_still(scene.settings, scene.overview) if scene.overview is not None else None
+        if still is not None:
+            return Unavailable(still.message, hint=still.hint)
         if lag.cause is None:
             return _elsewhere(scene, lag)
         return RecordUnavailable(
