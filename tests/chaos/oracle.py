@@ -59,6 +59,7 @@ def assert_world(
     repeated. *has_whole_journal* is False where the journal itself was destroyed, so that only its last epoch is held
     to be whole. *healthy_deaths*: whether a task that succeeded may have been charged a death (its worker was killed).
     """
+    stage.wait_told()
     figures = Figures(tasks=len(set(acknowledged)))
     _check_record(stage, set(acknowledged), ends or {}, figures)
     _check_attempts(stage)
@@ -140,7 +141,8 @@ def _check_journal(stage: Stage, figures: Figures, *, has_whole_journal: bool) -
         never = [task_id for task_id in versions if final[task_id] != 1]
         assert not never, f"O2: {len(never)} tasks without their one final event: {never[:5]}"
     checkpoint = stage.sql("SELECT epoch, sequence FROM checkpoint")[0]
-    assert checkpoint == (last, epochs[last][-1].seq), f"O3: the checkpoint {checkpoint} is not the journal's end"
+    # Workers come and go after the last task too: rows may follow what was looked at.
+    assert checkpoint >= (last, epochs[last][-1].seq), f"O3: the checkpoint {checkpoint} is not the journal's end"
 
 
 def _state_of(row: Row) -> str:

@@ -216,15 +216,20 @@ class Stage:
         """Wait until every task of *ids* is final in the record, and the record has the whole journal."""
         self.until(lambda: self.recorded_final() >= len(set(ids)), f"{len(set(ids))} final tasks in the record")
 
-        def is_level() -> bool:
-            seen = self._look()
-            epoch, seq = int(seen.meta["epoch"]), int(seen.meta["seq"])
-            mark = seen.watermark.position
-            if (mark.epoch, mark.seq) != (epoch, seq) or int(self.server_count("HLEN", "st")):
-                return False
-            return self.tap.last(epoch) == seq
+        def is_empty() -> bool:
+            return not int(self.server_count("HLEN", "st")) and self._is_told()
 
-        self.until(is_level, "the record is level with the journal and nothing is live")
+        self.until(is_empty, "the record is level with the journal and nothing is live")
+
+    def wait_told(self) -> None:
+        """Wait until the record and the tap have the whole journal."""
+        self.until(self._is_told, "record and tap are level with the journal")
+
+    def _is_told(self) -> bool:
+        seen = self._look()
+        epoch, seq = int(seen.meta["epoch"]), int(seen.meta["seq"])
+        mark = seen.watermark.position
+        return (mark.epoch, mark.seq) == (epoch, seq) and self.tap.last(epoch) == seq
 
     def server_count(self, command: str, key: str) -> int:
         """The reply of a counting *command* on a key of the namespace."""

@@ -101,7 +101,7 @@ def _open_and_lead(ask: Ask) -> None:
     assert election == Election(True, "c1", 1, NOW + 5_000)
     assert ask(leader_calls.reap, term=1, interval_ms=1_000, lease_ms=3_000) == leader_calls.Reaped(NOW, 0, 0, 0)
     marks = {"busy_rows": 99, "busy_bytes": 10**9, "stop_rows": 99, "stop_bytes": 10**9}
-    assert ask(leader_calls.set_marks, term=1, is_memory_short=False, **marks) is None
+    assert ask(leader_calls.set_marks, term=1, is_memory_short=False, **marks) == Position(1, 0)
     assert ask(leader_calls.coordinator_beat, "c1", {"pid": 1}) > 0
 
 
