@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,18 @@ _INSERT_WINDOW = sql.insert("windows", WINDOWS) + sql.WINDOWS_CONFLICT
 _INSERT_WORKER = sql.insert("workers", WORKERS) + sql.WORKERS_CONFLICT
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that knows the *file* it is on: device and inode."""
+
+    file: tuple[int, int]
+
+
 class SqliteDatabase(Database):
-    """The file at *path*. A reader creates nothing and can change nothing."""
+    """The file at *path*. A reader creates nothing and can change nothing.
+
+    Somebody may put another file there, a copy from before, while we are connected: SQLite would go on in the file
+    that nobody else sees. So each piece of work looks before and after it whether the path still leads to its file.
+    """
 
     kind = "sqlite"
     # A deferred transaction that turns into a writer fails at once when another writes; this one waits its turn.
@@ -65,6 +76,7 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path, *, read_only: bool) -> None:
         super().__init__(read_only=read_only)
         self.path = path
+        self._was_open = False
 
     def exists(self) -> bool:
         """Whether the file is there."""
@@ -75,9 +87,12 @@ class SqliteDatabase(Database):
         if self.read_only and not self.path.exists():
             raise RecordUnavailable(f"there is no record yet at {self.path}", hint="tqctl up --detach")
         try:
-            if not self.read_only:
+            # A file that is gone under us is not replaced by an empty one: a copy may be on its way there.
+            if not self.read_only and not self._was_open:
                 self._create_file()
-            return self._open()
+            connection = self._open()
+            self._was_open = True
+            return connection
         except (sqlite3.Error, OSError) as error:
             raise RecordUnavailable(
                 f"the record at {self.path} cannot be opened: {error}", hint=WITHOUT_RECORD
@@ -98,15 +113,50 @@ class SqliteDatabase(Database):
         finally:
             made.unlink()
 
-    def _open(self) -> sqlite3.Connection:
+    def _file(self) -> tuple[int, int]:
+        found = self.path.stat()
+        return found.st_dev, found.st_ino
+
+    def _require_same_file(self) -> None:
+        """Drop a connection to a file that is not at the path any more.
+
+        Raises:
+            RecordUnavailable: it was such a one.
+        """
+        if self._connection is None:
+            return
+        try:
+            if self._file() == self._connection.file:
+                return
+            why = "another file was put in its place"
+        except OSError as error:
+            why = f"its file is gone: {error.strerror}"
+        # SQLite leaves the log at the path alone when its own file has moved: it is the other file's.
+        self.disconnect()
+        raise RecordUnavailable(f"the record at {self.path}: {why}", hint=WITHOUT_RECORD)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """As everywhere; what was done in a file that is not the record's any more is RecordUnavailable too."""
+        self._require_same_file()
+        with super().guarded():
+            yield
+        self._require_same_file()
+
+    def _open(self) -> _Connection:
+        file = self._file()
         connection = sqlite3.connect(
             f"file:{quote(str(self.path.absolute()))}?mode=rw",
             uri=True,
             timeout=LOCK_TIMEOUT_MS / 1000,
             isolation_level=None,
             check_same_thread=False,
+            factory=_Connection,
         )
         try:
+            connection.file = file
+            if self._file() != file:
+                raise OSError("another file is being put in its place")
             if self.read_only:
                 # Not mode=ro: a reader must be able to take over a log that a killed writer left.
                 connection.execute("PRAGMA query_only = ON")
