@@ -70,10 +70,21 @@ def _describe(inspector: Inspector, task_id: str) -> str:
 
 
 def preview(session: Session, inspector: Inspector, ids: Sequence[str]) -> None:
-    """Show what would be cancelled: how many by state, and a sample; all of them where a format was asked for."""
+    """Show what would be cancelled: how many by state, and a sample; all of them where a format was asked for.
+
+    Those of *ids* that have ended are counted apart.
+    """
+    states = inspector.states(ids)
+    ended = Counter(str(state) for task_id in ids if (state := states.get(task_id)) in FINAL)
+    ids = [task_id for task_id in ids if states.get(task_id) not in FINAL]
     if session.flags.output is not None or session.flags.fields:
         session.output.rows(VIEW, [{"id": task_id, "done": None, "error": None} for task_id in ids])
-    states = inspector.states(ids)
+    if ended:
+        told = ", ".join(f"{count:,} {state}" for state, count in ended.most_common())
+        session.note(f"{plural(ended.total(), 'task')} cannot be cancelled, having ended: {told}")
+    if not ids:
+        session.note("nothing is left to cancel")
+        return
     counts = Counter(str(states.get(task_id, "not recorded")) for task_id in ids)
     by_state = ", ".join(f"{count:,} {state}" for state, count in counts.most_common())
     session.note(f"{plural(len(ids), 'task')} would be cancelled: {by_state}")

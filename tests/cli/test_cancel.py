@@ -107,6 +107,25 @@ def test_a_dry_run_tells_how_many_in_which_state_and_changes_nothing(side: Side,
     assert State.CANCELLED not in states(side, ids)
 
 
+def test_a_dry_run_counts_named_tasks_that_have_ended_apart(side: Side, program: Program) -> None:
+    ended = submit(side, 2)
+    for held in side.claim(2):
+        side.finish(held)
+    waiting = submit(side)
+
+    def recorded() -> list[str]:
+        return sorted(row["state"] for row in program.done("task", "list", "-o", "json").json)
+
+    wait_until(lambda: recorded() == ["queued", "succeeded", "succeeded"], "all is recorded")
+
+    said = program.done("task", "cancel", "-n", "-o", "name", *ended, *waiting)
+    none = program.done("task", "cancel", "-n", *ended)
+
+    assert said.lines == waiting
+    assert "2 tasks cannot be cancelled, having ended: 2 succeeded\n1 task would be cancelled: 1 queued" in said.err
+    assert none.err == "2 tasks cannot be cancelled, having ended: 2 succeeded\nnothing is left to cancel\n"
+
+
 def test_a_running_task_is_asked_to_stop_beside_the_waiting_ones(side: Side, program: Program) -> None:
     ids = submit(side, 3)
     (running,) = side.claim()
