@@ -11,10 +11,11 @@ from tests.support.environment import Environment
 from tqctl_runtime.broker.address import BrokerAddress
 from tqctl_runtime.broker.calls import submit
 from tqctl_runtime.broker.keys import Keys
-from tqctl_runtime.broker.leader_calls import journal_last, open_gate, pairing
+from tqctl_runtime.broker.leader_calls import COORDINATOR, elect, journal_last, open_gate, pairing, publish
 from tqctl_runtime.broker.wire import Wire
-from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.coordinator.opening import open_namespace, refuse_new_beside_recorded
 from tqctl_runtime.core.errors import StoresDiffer
+from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.submission import build_submission
 from tqctl_runtime.record import Store, open_store
 
@@ -164,6 +165,31 @@ def test_a_half_in_an_earlier_epoch_is_repaired_into_a_later_one_than_both(
     opened = open_namespace(stores.store, stores.wire, stores.keys)
 
     assert stores.held_by_redis() == (3, "par_known") == (opened.epoch, opened.pairing)
+
+
+def test_a_database_without_a_schema_is_refused_before_it_gets_one_beside_a_redis_that_is_recorded(
+    stores: Pair, empty_store_url: str
+) -> None:
+    opened = open_namespace(stores.store, stores.wire, stores.keys)
+    term = stores.store.next_term(COORDINATOR, "coo_lead")
+    stores.wire.call(elect(stores.keys, role=COORDINATOR, holder="coo_lead", term=term, lease_ms=60_000))
+    mark = publish(stores.keys, term=term, epoch=opened.epoch, seq=0, stream_id="0-0", rows=0, size=0)
+    stores.wire.call(mark)
+
+    refuse_new_beside_recorded(stores.store, stores.wire, stores.keys, "here")
+    with open_store(Settings(database_url=empty_store_url)) as empty:
+        with pytest.raises(StoresDiffer, match="records Redis at here into another one"):
+            refuse_new_beside_recorded(empty, stores.wire, stores.keys, "here")
+        assert not empty.is_there()
+
+
+def test_a_database_without_a_schema_beside_a_redis_that_nobody_records_is_let_through(
+    stores: Pair, empty_store_url: str
+) -> None:
+    stores.wire.call(open_gate(stores.keys, epoch=1, pairing="par_of_the_starter"))
+
+    with open_store(Settings(database_url=empty_store_url)) as empty:
+        refuse_new_beside_recorded(empty, stores.wire, stores.keys, "here")
 
 
 def test_coordinators_that_start_at_once_agree_on_one_pairing_id(pair: Environment) -> None:

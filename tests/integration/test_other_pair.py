@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.integration.loss import lose_everything, record
 from tests.integration.recorder_stage import Stage
+from tqctl_runtime import stack
+from tqctl_runtime.broker.leader_calls import coordinator_beat
+from tqctl_runtime.checks.situation import record_place_of
 from tqctl_runtime.core.errors import RecordUnavailable, StoresDiffer
 from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.core.states import State
@@ -83,3 +87,54 @@ def test_a_record_that_is_away_is_told_as_away(stage: Stage) -> None:
 
     with Inspector.open(away) as inspector, pytest.raises(RecordUnavailable):
         inspector.tasks()
+
+
+def lead(stage: Stage) -> None:
+    stage.elect("coo_lead")
+    info = {"name": "lead", "host": "far", "pid": 1, "roles": {}, "record": record_place_of(stage.settings)}
+    stage.wire.call(coordinator_beat(stage.keys, "coo_lead", info))
+
+
+def test_a_machine_that_names_no_record_shows_live_tasks_beside_a_leader_elsewhere(
+    stage: Stage, tmp_path: Path
+) -> None:
+    lead(stage)
+    (task_id,) = stage.submit()
+
+    with Inspector.open(replace(stage.settings, database_url=None, home=tmp_path / "none")) as inspector:
+        assert inspector.task(task_id).state is State.QUEUED
+        with pytest.raises(RecordUnavailable):
+            inspector.tasks()
+
+
+def test_a_record_without_a_schema_beside_a_leader_that_records_elsewhere_is_another_one(
+    stage: Stage, empty_store_url: str
+) -> None:
+    lead(stage)
+    empty = replace(stage.settings, database_url=empty_store_url)
+
+    for refused in refusals(empty):
+        assert record_place_of(stage.settings) in refused.value.message
+        assert record_place_of(empty) in refused.value.message
+        assert "db upgrade" not in str(refused.value.hint)
+
+
+def test_status_tells_of_a_record_without_a_schema_beside_a_leader_that_records_elsewhere(
+    stage: Stage, empty_store_url: str
+) -> None:
+    lead(stage)
+    empty = replace(stage.settings, database_url=empty_store_url)
+
+    found = stack.status(empty).trouble
+
+    assert type(found) is StoresDiffer
+    for address in (stage.settings, empty):
+        assert record_place_of(address) in found.message
+
+
+def test_status_is_ready_on_a_machine_that_names_no_record_beside_a_leader_elsewhere(
+    stage: Stage, tmp_path: Path
+) -> None:
+    lead(stage)
+
+    assert stack.status(replace(stage.settings, database_url=None, home=tmp_path / "none")).trouble is None

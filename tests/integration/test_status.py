@@ -26,6 +26,7 @@ from tqctl_runtime.checks.situation import record_place_of
 from tqctl_runtime.core.clock import now_ms
 from tqctl_runtime.core.errors import (
     BrokerUnavailable,
+    ConfigError,
     NotOpen,
     RecordUnavailable,
     StoresDiffer,
@@ -37,6 +38,7 @@ from tqctl_runtime.core.settings import Settings
 from tqctl_runtime.doctor import run_checks
 from tqctl_runtime.inspector import Inspector
 from tqctl_runtime.observe import registry
+from tqctl_runtime.record.schema import VERSION_TABLE
 from tqctl_runtime.stack.state import Inhabitant
 from tqctl_runtime.worker.membership import closed_because
 
@@ -79,6 +81,20 @@ def test_a_leader_that_records_into_another_record_is_told_with_both_addresses(
     assert str(stage.settings.redis_url) in found.trouble.message
     assert found.lag is not None
     assert found.lag.record == record_place_of(stage.settings)
+
+
+def test_without_a_leader_an_older_schema_is_told_where_no_coordinator_migrates_it(stage: Stage) -> None:
+    stage.store.database.execute(f"DELETE FROM {VERSION_TABLE}")
+
+    for _ in range(2):
+        found = trouble(stage.settings)
+
+        if stage.store.kind == "postgresql":
+            assert type(found) is ConfigError
+            assert found.hint == "tqctl db upgrade"
+        else:
+            assert "coordinator start" in str(found.hint)
+        lose_everything(stage)
 
 
 def test_a_record_that_goes_by_another_name_and_is_the_same_is_no_other(stage: Stage) -> None:

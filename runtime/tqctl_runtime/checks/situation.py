@@ -90,6 +90,11 @@ def differ(known: tuple[str, str], pairing: str, place: str, record: str = "") -
     )
 
 
+def unpaired(record: str, place: str, theirs: str | None) -> str:
+    """That the record, at *record*, has never recorded anything, while Redis at *place* is recorded into *theirs*."""
+    return f"the record ({record}) was never paired, and Redis at {place} is recorded into another one: {theirs}"
+
+
 def compare(known: Checkpoint | None, seen: Survey, place: str) -> Assessment:
     """As :func:`assess`, but a new record has no part in a Redis that somebody records now, and a Redis that lost
     something is left alone where the record knows another address.

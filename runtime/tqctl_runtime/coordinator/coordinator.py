@@ -20,7 +20,7 @@ from tqctl_runtime.broker.views import COORDINATOR_BEAT_MS
 from tqctl_runtime.broker.wire import Wire
 from tqctl_runtime.checks.situation import place_of, record_place_of
 from tqctl_runtime.coordinator.leader import ELECTION, TRUST_SECONDS, Leader
-from tqctl_runtime.coordinator.opening import open_namespace
+from tqctl_runtime.coordinator.opening import open_namespace, refuse_new_beside_recorded
 from tqctl_runtime.coordinator.recoveries import Recoveries
 from tqctl_runtime.coordinator.roles import RoleSpec, all_roles
 from tqctl_runtime.coordinator.runner import RoleRunner, pause
@@ -138,16 +138,18 @@ class Coordinator:
         """
 
         def once() -> None:
-            done = store.prepare()
-            if done:
-                _log.info("record migrated", migrations=len(done))
             with Wire(address) as wire:
+                place = place_of(self._settings, wire)
+                refuse_new_beside_recorded(store, wire, self._keys, place)
+                done = store.prepare()
+                if done:
+                    _log.info("record migrated", migrations=len(done))
                 opened = open_namespace(
                     store,
                     wire,
                     self._keys,
                     holder=self.id,
-                    place=place_of(self._settings, wire),
+                    place=place,
                     prepare=lambda: end_stopped(self._settings) if store.kind == "sqlite" else None,
                 )
             _log.info("namespace open", epoch=opened.epoch, is_new=opened.is_new)

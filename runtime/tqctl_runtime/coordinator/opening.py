@@ -51,6 +51,20 @@ def look(store: Store, wire: Wire, keys: Keys, place: str) -> tuple[Checkpoint |
             return known, seen, found
 
 
+def refuse_new_beside_recorded(store: Store, wire: Wire, keys: Keys, place: str) -> None:
+    """Before a schema is made: a database without one has no part in a Redis that is recorded now.
+
+    Raises:
+        StoresDiffer: so it is; nothing was written.
+    """
+    if store.is_there():
+        return
+    found = compare(None, wire.call_idempotent(survey(keys, "0-0")), place)
+    # Another coordinator may have made the schema and led between the two looks.
+    if found.situation in DOUBTFUL and not store.is_there():
+        raise StoresDiffer(f"{found.message} (namespace {keys.namespace!r})", hint=_HINT)
+
+
 def open_namespace(
     store: Store,
     wire: Wire,

@@ -91,6 +91,11 @@ class Live:
             self._find_end()
         return self._pairing
 
+    def leads_into(self) -> str | None:
+        """Where the leader says that it records to; None where nobody leads, or the broker cannot be asked."""
+        overview = self.try_ask(views.overview(self.keys))
+        return None if overview is None else lag_of(overview, 0).record
+
     def _find_end(self) -> calls.Position | None:
         """The journal's end; the pairing id, which stays what it is, comes with it."""
         words: list[Word] = ["HMGET", self.keys.meta, "pairing", "epoch", "seq"]

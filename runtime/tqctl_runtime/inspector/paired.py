@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tqctl_runtime.core.errors import StoresDiffer
+from tqctl_runtime.core.errors import ConfigError, RecordUnavailable, StoresDiffer
 from tqctl_runtime.record.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class PairedStore(Store):
         if self._is_pair:
             return
         theirs = self._live.pairing()
-        ours = self.paired() if theirs is not None else None
+        ours = self._paired() if theirs is not None else None
         if theirs is None or ours is None:
             return
         if ours[0] != theirs:
@@ -60,3 +60,24 @@ class PairedStore(Store):
             places = place_of(self._settings, self._live.wire), record_place_of(self._settings)
             raise StoresDiffer(differ(ours, theirs, *places), hint=_HINT)
         self._is_pair = True
+
+    def _paired(self) -> tuple[str, str] | None:
+        """As :meth:`paired`.
+
+        Raises:
+            StoresDiffer: this one was named and has no schema, and the leader records into another one.
+        """
+        try:
+            return self.paired()
+        except (ConfigError, RecordUnavailable):
+            # A record that nobody named need not be on this machine.
+            theirs = self._live.leads_into() if self._settings.database_url is not None else None
+            if theirs is None:
+                raise
+            from tqctl_runtime.checks.situation import place_of, record_place_of, unpaired
+
+            here = record_place_of(self._settings)
+            if theirs == here or self.is_there():
+                raise
+            place = place_of(self._settings, self._live.wire)
+            raise StoresDiffer(unpaired(here, place, theirs), hint=_HINT) from None

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 from tqctl_runtime.broker.repair_calls import survey
 from tqctl_runtime.checks.coordinator import leader_is_still, nobody_leads
 from tqctl_runtime.checks.pairing import SETTINGS_HINT
-from tqctl_runtime.checks.situation import BROKEN, DOUBTFUL, Situation, differ, place_of, record_place_of, under_repair
+from tqctl_runtime.checks.situation import (
+    BROKEN,
+    DOUBTFUL,
+    Situation,
+    differ,
+    place_of,
+    record_place_of,
+    under_repair,
+    unpaired,
+)
 from tqctl_runtime.core.errors import (
+    ConfigError,
     NotOpen,
     RecordUnavailable,
     StoresDiffer,
@@ -46,6 +56,9 @@ def trouble_of(scene: Scene, lag: Lag | None) -> TqctlError | None:
         return StoresDiffer(found.message, hint=SETTINGS_HINT)
     if found is not None and found.situation is Situation.UNDER_REPAIR:
         return UnderRepair(found.message, hint="wait for it: tqctl status --watch")
+    older = _older_schema(scene)
+    if older is not None:
+        return older
     if scene.overview is None:
         return _not_open(scene, found)
     finding = nobody_leads(scene.settings, scene.overview)
@@ -62,15 +75,34 @@ def _told_by_redis(scene: Scene) -> Assessment | None:
     return under_repair(seen) if seen.is_under_repair else None
 
 
+def _older_schema(scene: Scene) -> ConfigError | None:
+    """That a coordinator would refuse the record for its schema; None where it fits, or a coordinator migrates it."""
+    store = scene.store
+    if store is None or store.kind == "sqlite" or scene.is_record_empty:
+        return None
+    try:
+        store.require_schema()
+    except ConfigError as error:
+        return error
+    except TqctlError as error:
+        scene.record_error = error
+    return None
+
+
 def _elsewhere(scene: Scene, lag: Lag) -> TqctlError | None:
     """That what the leader records goes into another record than ours."""
     here = record_place_of(scene.settings)
     if scene.wire is None or scene.opened is None or lag.record == here:
         return None
     theirs, known = scene.opened[1], scene.checkpoint
-    if known is None or known.pairing == theirs:
-        return None
     place = place_of(scene.settings, scene.wire)
+    if known is None:
+        # A record that nobody named is looked for on this machine, where there need be none beside a leader elsewhere.
+        is_named = scene.settings.database_url is not None and lag.record is not None
+        is_readable = scene.store is not None and scene.record_error is None
+        return StoresDiffer(unpaired(here, place, lag.record), hint=SETTINGS_HINT) if is_named and is_readable else None
+    if known.pairing == theirs:
+        return None
     return StoresDiffer(differ((known.pairing, known.broker), theirs, place, here), hint=SETTINGS_HINT)
 
 
