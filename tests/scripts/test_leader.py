@@ -173,7 +173,7 @@ def test_publishing_tells_the_watermark_and_trims_behind_the_anchor(rig: Rig) ->
     assert [entry.stream_id for entry in rig.entries()] == ["160000-0", "220000-0"]
     assert rig.hash("wm") == {
         "epoch": b"1", "seq": b"4", "sid": b"220000-0", "rows": b"4", "bytes": b"99", "at": str(NOW).encode(),
-        "quarantined": b"",
+        "moved": str(NOW).encode(), "quarantined": b"",
     }  # fmt: skip
 
 
